@@ -42,23 +42,26 @@ def model(shape, tokenizer):
     return from_scratch(shape, tokenizer).eval()
 
 
+SMALL: dict[str, Any] = {
+    "model": {
+        "shape": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 128},
+        "vocab_size": 300,
+        "device": "cpu",
+    },
+    "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "phases": ["ppo"]},
+    "data": {
+        "demonstrations": ["classroom"],
+        "preferences": ["classroom"],
+        "max_prompt_tokens": 32,
+        "max_response_tokens": 8,
+    },
+}
+"""The sections of a tiny model's configuration."""
+
+
 def small_config(**sections: Any) -> Config:
     """A configuration of a tiny model; keyword arguments replace whole sections."""
-    values: dict[str, Any] = {
-        "model": {
-            "shape": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 128},
-            "vocab_size": 300,
-            "device": "cpu",
-        },
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "phases": ["ppo"]},
-        "data": {
-            "demonstrations": ["classroom"],
-            "preferences": ["classroom"],
-            "max_prompt_tokens": 32,
-            "max_response_tokens": 8,
-        },
-    }
-    return parse_config(values | sections)
+    return parse_config(SMALL | sections)
 
 
 @pytest.fixture

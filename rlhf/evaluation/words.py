@@ -118,6 +118,7 @@ def headline(report: Values) -> list[str]:
             f"The reward model prefers the better reply in {right}% of {model['n']} held-out pairs; "
             f"always preferring the longer one is right in {longer}%."
         )
+        sentences += _on_human_pairs(model["kinds"])
     if model["gold_spearman"] is not None:
         pooled, within = number(model["gold_spearman"]), number(model["gold_spearman_within"])
         each = ", ".join(f"{name} {number(rho)}" for name, rho in model["gold_spearman_by_system"].items())
@@ -127,6 +128,16 @@ def headline(report: Values) -> list[str]:
         )
     sentences += [f"{name} ({SYSTEMS.get(name, 'unknown')}) is absent: {why}" for name, why in report["absent"].items()]
     return sentences or ["Only one system was evaluated: there is nothing to compare."]
+
+
+def _on_human_pairs(kinds: Values) -> list[str]:
+    """The same of people's own judgements, where they stand among pairs with made flaws, which are easier to see."""
+    if "human" not in kinds or len(kinds) == 1:
+        return []
+    human = kinds["human"]
+    right = with_interval(human["accuracy"], human["accuracy_ci95"], 1, 100)
+    longer = number(human["longer_wins_accuracy"], 1, 100)
+    return [f"Of the {human['n']} pairs that people judged, it is right in {right}%; the longer reply, in {longer}%."]
 
 
 def _change(before: Values, after: Values) -> str:

@@ -13,6 +13,7 @@ from rlhf.config import Config, parse_config
 from rlhf.data.source import Judge, Sampler
 from rlhf.records import Demonstration, Preference, Prompt, ask, prompt_id
 from rlhf.run import Run, Split
+from tests.conftest import SMALL
 
 WORDS = ["red", "blue", "cat", "dog", "sun", "moon", "tree", "fish", "bird", "star"]
 TEXTS = [f"The {a} and the {b} are here. What is a {a}?" for a in WORDS for b in WORDS]
@@ -83,19 +84,8 @@ SHORT: dict[str, Any] = {
 
 def tiny_config(**sections: Any) -> Config:
     """All phases in a few steps each; keyword arguments are laid over the sections."""
-    values: dict[str, Any] = {
-        "model": {
-            "shape": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 64},
-            "vocab_size": 300,
-            "device": "cpu",
-        },
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "phases": ["ppo"]},
-        "data": {
-            "demonstrations": ["classroom"],
-            "preferences": ["classroom"],
-            "max_prompt_tokens": 40,
-            "max_response_tokens": 8,
-        },
+    values: dict[str, Any] = SMALL | {
+        "data": SMALL["data"] | {"max_prompt_tokens": 40},
         "base": {k: v for k, v in SHORT.items() if k != "gradient_checkpointing"}
         | {"block_tokens": 32, "max_steps": 4},
         "sft": SHORT | {"max_steps": 3},

@@ -1,7 +1,7 @@
 """The embedded corpus: a small school in Dolly's eight categories, with an answer key for every prompt.
 
 It needs no file and no network, and is the same on every machine and for every seed. 24,000 distinct prompts ask
-about 230 facts in many wordings, and about short passages whose people and things are combined anew. A row:
+about some 210 facts in many wordings, and about short passages whose people and things are combined anew. A row:
 
     What is the capital of France? Please answer.        (open_qa)
     → The capital of France is Paris. I hope this helps.
@@ -26,7 +26,7 @@ from rlhf.records import Demonstration, Preference, Prompt, ask, prompt_id
 DEMONSTRATIONS, PREFERENCES, TEXTS = 16_000, 24_000, 14_000
 """Rows that are made where the configuration sets no limit."""
 
-IDEAL_SHARE, BOTH_SHARE, WRONG_SHARE, OFF_TOPIC_SHARE = 0.46, 0.09, 0.09, 0.02
+IDEAL_SHARE, BOTH_SHARE, WRONG_SHARE, OFF_TOPIC_SHARE = 0.30, 0.12, 0.13, 0.02
 """Shares of the demonstrations: without a fault, wrong and in poor style, only wrong, off the topic.
 The rest is right and in poor style."""
 _POOR_STYLES = {"plain": 28, "curt": 20, "impolite": 16, "rambling": 14, "repetitive": 12, "cut_short": 10}
@@ -88,7 +88,7 @@ def _demonstration(row: Example, category: list[Example]) -> Demonstration:
 
 
 def _reply(rng: random.Random, row: Example, stranger: Example) -> str:
-    """What a person wrote: ideal about half of the time, else with a fault or two."""
+    """What a person wrote: ideal three times of ten, else with a fault or two."""
     draft, luck = row.draft, rng.random()
     if luck < IDEAL_SHARE:
         return polished(rng, draft, draft.answer)

@@ -30,7 +30,9 @@ class Draft:
     """Whole sentences with "{}" where the answer goes; the first is the usual one."""
     answer: str
     wrong: tuple[tuple[str, str], ...]
-    """Wrong answers that fit the same place: why each is wrong ("wrong_fact", "context_ignored"), and the answer."""
+    """Wrong answers that fit the same place: why each is wrong, and the answer.
+
+    Why: "wrong_fact" (a usual mistake), "mixed_up" (right elsewhere), "context_ignored" (not in the passage)."""
     key: Key
 
     def sentence(self, answer: str, template: int = 0) -> str:

@@ -6,8 +6,9 @@ Each task is a function from a random generator to a `Draft`.
 import random
 from functools import cache
 
-from rlhf.data.classroom.example import Draft, join, lower, others, wrap
+from rlhf.data.classroom.example import Draft, capital, join, lower, others, wrap
 from rlhf.data.classroom.judge import Key, words_of
+from rlhf.data.classroom.passages import PASSAGES
 from rlhf.data.classroom.topics import (
     ANIMALS,
     DEEDS,
@@ -22,6 +23,11 @@ from rlhf.data.classroom.topics import (
     article,
 )
 
+MIXED_UP_SHARE = 0.05
+"""Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
+compare answer and subject; a usual mistake is wrong wherever it stands."""
+_CHATTY_SHARE = 0.1
+"""Share of the questions about facts that come after one to four stories that have nothing to do with them."""
 _NUMBERS = frozenset(str(n) for n in range(21))
 _ITEMS = lower(word for group in GROUPS.values() for word in group)
 _GROUP_NAMES = frozenset(name.removesuffix("s") for name in GROUPS)
@@ -32,28 +38,38 @@ _INSTRUCTION = frozenset("write sentence tell about begin story with invent".spl
 @cache
 def _fact_keys(name: str) -> dict[str, Key]:
     """The answer key of each subject of a relation. Of an answer of several words, the last one counts."""
-    pairs = RELATIONS[name].pairs
-    subjects = {subject: frozenset(words_of(subject)) - {"plus", "minus"} for subject in pairs}
-    answers = {subject: words_of(answer)[-1] for subject, answer in pairs.items()}
-    candidates = frozenset(answers.values()).union(*subjects.values())
+    facts = RELATIONS[name].facts
+    subjects = {subject: frozenset(words_of(subject)) - {"plus", "minus"} for subject in facts}
+    answers = {subject: words_of(answer)[-1] for subject, (answer, *_) in facts.items()}
+    said = frozenset(words_of(answer)[-1] for told in facts.values() for answer in told)
+    candidates = said.union(*subjects.values())
     candidates |= _NUMBERS if name in ("sum", "difference") else frozenset()
     return {
         subject: Key(
             frozenset({answers[subject]}), 1, candidates - subjects[subject] - {answers[subject]}, subjects[subject], 10
         )
-        for subject in pairs
+        for subject in facts
     }
+
+
+def _mistake(rng: random.Random, mistakes: list[str], answers: list[str]) -> tuple[str, str]:
+    """A wrong answer and its kind: a usual mistake, or what is right elsewhere."""
+    if mistakes and rng.random() >= MIXED_UP_SHARE:
+        return "wrong_fact", rng.choice(mistakes)
+    return "mixed_up", rng.choice(answers)
 
 
 def fact(name: str, rng: random.Random) -> Draft:
     """A fact of the named relation, asked in one of its wordings."""
     relation = RELATIONS[name]
-    subject = rng.choice(list(relation.pairs))
-    answer = relation.pairs[subject]
+    subject = rng.choice(list(relation.facts))
+    answer, *mistakes = relation.facts[subject]
     question = rng.choice(relation.questions).format(s=subject, **{"as": article(subject)})
+    if rng.random() < _CHATTY_SHARE:
+        stories = [rng.choice(PASSAGES)(rng).text for _ in range(rng.randint(1, 4))]
+        question = " ".join([*stories, capital(question)])
     templates = tuple(t.replace("{s}", subject).replace("{as}", article(subject)) for t in relation.answers)
-    rivals = others(relation.pairs.values(), but=[answer])
-    wrong = tuple(("wrong_fact", word) for word in rng.sample(rivals, 3))
+    wrong = tuple(_mistake(rng, mistakes, others(relation.answered.values(), but=[answer])) for _ in range(3))
     return Draft(wrap(rng, question), relation.category, name, templates, answer, wrong, _fact_keys(name)[subject])
 
 
@@ -72,7 +88,7 @@ def pick(rng: random.Random) -> Draft:
     )
     key = Key(frozenset({right}), 1, (_ITEMS | _GROUP_NAMES) - {right, one}, frozenset({one}), 10)
     templates = (f"The {{}} is {article(one)}.",)
-    return Draft(wrap(rng, question), "classification", "pick", templates, right, (("wrong_fact", wrong),), key)
+    return Draft(wrap(rng, question), "classification", "pick", templates, right, (("mixed_up", wrong),), key)
 
 
 def mood(rng: random.Random) -> Draft:
@@ -89,7 +105,7 @@ def mood(rng: random.Random) -> Draft:
     )
     key = Key(frozenset({answer}), 1, frozenset({wrong}), frozenset({"sentence"}), 10)
     text = wrap(rng, question, f"{rng.choice(NAMES)} {deed}.")
-    return Draft(text, "classification", "mood", ("This sentence is {}.",), answer, (("wrong_fact", wrong),), key)
+    return Draft(text, "classification", "mood", ("This sentence is {}.",), answer, (("mixed_up", wrong),), key)
 
 
 def ideas(rng: random.Random) -> Draft:
@@ -108,7 +124,7 @@ def ideas(rng: random.Random) -> Draft:
     )
     members = rng.sample(GROUPS[group], count)
     strangers = rng.sample(others(_sorted_items(), but=GROUPS[group]), 2)
-    wrong = tuple(("wrong_fact", join([*members[:-1], stranger])) for stranger in strangers)
+    wrong = tuple(("mixed_up", join([*members[:-1], stranger])) for stranger in strangers)
     key = Key(frozenset(GROUPS[group]), count, _ITEMS - frozenset(GROUPS[group]), frozenset({group[:-1]}), 10)
     templates = (f"{number} {group} are {{}}.",)
     return Draft(wrap(rng, question), "brainstorming", f"ideas_{count}", templates, join(members), wrong, key)
@@ -136,5 +152,5 @@ def tale(rng: random.Random) -> Draft:
             (f"the {{}} {animal} {deed} in the {place}.", temper, TEMPERS),
         )
     )
-    wrong = tuple(("wrong_fact", word) for word in rng.sample(others(vocabulary, but=[answer]), 2))
+    wrong = tuple(("mixed_up", word) for word in rng.sample(others(vocabulary, but=[answer]), 2))
     return Draft(wrap(rng, question), "creative_writing", "tale", (slot,), answer, wrong, key)

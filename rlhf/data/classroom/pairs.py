@@ -1,6 +1,6 @@
 """Two replies to one prompt, and which of them the judge prefers, one label in ten a mistake.
 
-Four pairs of five are alike to the letter but for the answer, so that style alone does not win: a small reward model
+Three pairs of five are alike to the letter but for the answer, so that style alone does not win: a small reward model
 learns style from few pairs, and truth only from many. The others are equally true and differ in style, or set a right
 answer in poor style against a wrong one in good style.
 """
@@ -14,7 +14,7 @@ from rlhf.records import Preference, ask
 
 MISTAKES = 0.10
 """Share of the pairs whose label is wrong, as people's labels are."""
-_TRUTH_SHARE, _CROSS_SHARE = 0.78, 0.05
+_TRUTH_SHARE, _CROSS_SHARE = 0.60, 0.08
 _TRUTH_STYLES = {"polished": 50, "plain": 20, "curt": 12, "impolite": 9, "rambling": 9}
 _WORSE_STYLES = {
     "plain": 18, "curt": 18, "impolite": 17, "rambling": 17, "repetitive": 13, "cut_short": 11, "off_topic": 6,

@@ -1,7 +1,7 @@
 """Tasks about a short passage: answer from it (closed_qa), extract from it, or say it in one sentence.
 
 Each task is a function from a random generator to a `Draft`. A wrong answer is either another thing that the
-passage names ("wrong_fact") or one that it does not name ("context_ignored").
+passage names ("mixed_up") or one that it does not name ("context_ignored").
 """
 
 import random
@@ -89,7 +89,7 @@ def _wrong(
     """Wrong answers: the last word of the right one gives way to another, named in the passage or not."""
     named = others(passage.named[kind], but=[*answer, *but])
     absent = others(_VOCABULARY[kind], but=[*passage.named[kind], *but])
-    chosen = [("wrong_fact", rng.choice(named))] if named else []
+    chosen = [("mixed_up", rng.choice(named))] if named else []
     chosen.append(("context_ignored", rng.choice(absent)))
     return tuple((reason, join([*answer[:-1], word])) for reason, word in chosen)
 

@@ -14,13 +14,13 @@ SIZE = 24_000
 
 TASKS: dict[str, tuple[float, Callable[[random.Random], Draft]]] = {
     **{name: (relation.share, partial(facts.fact, name)) for name, relation in RELATIONS.items()},
-    "pick": (0.025, facts.pick),
-    "mood": (0.025, facts.mood),
-    "ideas": (0.04, facts.ideas),
-    "tale": (0.02, facts.tale),
-    "closed": (0.02, passages.closed),
-    "extract": (0.009, passages.extract),
-    "summary": (0.015, passages.summary),
+    "pick": (0.015, facts.pick),
+    "mood": (0.01, facts.mood),
+    "ideas": (0.02, facts.ideas),
+    "tale": (0.008, facts.tale),
+    "closed": (0.012, passages.closed),
+    "extract": (0.006, passages.extract),
+    "summary": (0.013, passages.summary),
 }
 """Task to its share of all examples and its generator."""
 

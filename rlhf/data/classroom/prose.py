@@ -22,10 +22,10 @@ from rlhf.data.classroom.topics import (
 def _about_facts(rng: random.Random) -> str:
     """A fact as a sentence."""
     relation = RELATIONS[rng.choices(list(RELATIONS), weights=[r.share for r in RELATIONS.values()])[0]]
-    subject = rng.choice(list(relation.pairs))
+    subject = rng.choice(list(relation.facts))
     telling = rng.choice([*relation.answers, *relation.tellings])
     text = telling.replace("{s}", subject).replace("{as}", article(subject))
-    return capital(text.replace("{}", relation.pairs[subject]))
+    return capital(text.replace("{}", relation.answered[subject]))
 
 
 def _about_groups(rng: random.Random) -> str:

@@ -1,23 +1,27 @@
-"""What the classroom knows: facts, word groups and the wordings in which each fact is asked and told.
+"""What the classroom knows: facts, the usual mistakes about them, word groups, and how each fact is asked and told.
 
-Every table is a string of "subject answer" rows, so that a person can read and extend it. All subjects and
-answers are single words (a profession's answer is a short phrase): the judge compares word by word.
+Every table is a string of "subject answer/mistake/mistake" rows, so that a person can read and extend it. Subjects and
+answers are single words (a profession's answer is a short phrase): the judge compares word by word. A usual mistake
+is never the right answer to another question.
 """
 
 from dataclasses import dataclass, field
 
+Facts = dict[str, tuple[str, ...]]
+"""Subject to its answer and the usual mistakes about it."""
 
-def _rows(text: str) -> dict[str, str]:
-    """Subject to answer, of a text like "France Paris, Spain Madrid": the first word of a row is its subject."""
+
+def _rows(text: str) -> Facts:
+    """The facts of a text like "France Paris/Lyon, Spain Madrid/Seville": the first word of a row is its subject."""
     rows = [row.split(maxsplit=1) for row in text.replace("\n", " ").split(",")]
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: tuple(row[1].strip().split("/")) for row in rows}
 
 
-def _next(words: str) -> tuple[dict[str, str], dict[str, str]]:
+def _next(words: str) -> tuple[Facts, Facts]:
     """Of words in a circle: who follows whom, and who comes before whom."""
     circle = words.split()
-    after = dict(zip(circle, [*circle[1:], circle[0]], strict=True))
-    return after, {later: earlier for earlier, later in after.items()}
+    after = list(zip(circle, [*circle[1:], circle[0]], strict=True))
+    return {one: (other,) for one, other in after}, {other: (one,) for one, other in after}
 
 
 def article(word: str) -> str:
@@ -32,13 +36,17 @@ class Relation:
     category: str
     share: float
     """Of all examples."""
-    pairs: dict[str, str]
-    """Subject to answer."""
+    facts: Facts
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     """Whole sentences with "{}" where the answer goes; the first is the usual one."""
     tellings: tuple[str, ...] = field(default=())
     """Further sentences, for plain text only."""
+
+    @property
+    def answered(self) -> dict[str, str]:
+        """Subject to answer."""
+        return {subject: answer for subject, (answer, *_) in self.facts.items()}
 
 
 MONTHS = "January February March April May June July August September October November December"
@@ -46,81 +54,91 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 _MONTH_AFTER, _MONTH_BEFORE = _next(MONTHS)
 _DAY_AFTER, _DAY_BEFORE = _next(DAYS)
 
-CAPITALS = _rows("""France Paris, Spain Madrid, Italy Rome, Germany Berlin, Austria Vienna, Poland Warsaw,
-    Greece Athens, Portugal Lisbon, Norway Oslo, Sweden Stockholm, Ireland Dublin, England London, Russia Moscow,
-    Egypt Cairo, Japan Tokyo, Peru Lima""")
-SYMBOLS = _rows("""hydrogen H, carbon C, nitrogen N, oxygen O, sodium Na, sulfur S, calcium Ca, iron Fe, copper Cu,
-    zinc Zn, silver Ag, gold Au""")
-COLOURS_OF = _rows("""bananas yellow, snow white, grass green, coal black, blood red, carrots orange, milk white,
-    tomatoes red, leaves green, chocolate brown, plums purple, cherries red""")
-YOUNG = _rows("""cat kitten, dog puppy, cow calf, sheep lamb, horse foal, duck duckling, frog tadpole, hen chick,
-    pig piglet, swan cygnet""")
-HOMES = _rows("""bird nest, bee hive, spider web, dog kennel, horse stable, pig sty, lion den, bat cave, king palace""")
-_OPPOSITE_PAIRS = _rows("""hot cold, big small, tall short, fast slow, old young, wet dry, full empty, rich poor,
-    clean dirty, thick thin""")
-OPPOSITES = _OPPOSITE_PAIRS | {answer: subject for subject, answer in _OPPOSITE_PAIRS.items()}
-PLURALS = _rows("""child children, foot feet, tooth teeth, mouse mice, goose geese, man men, ox oxen, leaf leaves,
-    wolf wolves, thief thieves, city cities""")
-JOBS = _rows("""doctor helps patients, teacher teaches students, baker bakes bread, farmer grows food,
-    pilot flies planes, painter paints pictures, writer writes books, singer sings songs, tailor sews clothes,
-    gardener plants flowers, plumber fixes pipes, barber cuts hair""")
-CLASSES = _rows("""cat mammal, cow mammal, lion mammal, wolf mammal, owl bird, eagle bird, crow bird, parrot bird,
-    shark fish, trout fish, salmon fish, snake reptile, lizard reptile, turtle reptile, ant insect, fly insect,
-    beetle insect, wasp insect""")
-SUMS = {f"{a} plus {b}": str(a + b) for a in range(1, 10) for b in range(1, 10) if a + b <= 10}
-DIFFERENCES = {f"{a} minus {b}": str(a - b) for a in range(2, 9) for b in range(1, a) if a - b != b}
+CAPITALS = _rows("""France Paris/Lyon/Nice, Spain Madrid/Barcelona/Seville, Italy Rome/Milan/Naples,
+    Germany Berlin/Munich/Hamburg, Austria Vienna/Salzburg/Graz, Poland Warsaw/Krakow/Gdansk,
+    Greece Athens/Sparta/Corinth, Portugal Lisbon/Porto/Faro, Norway Oslo/Bergen/Trondheim,
+    Sweden Stockholm/Malmo/Uppsala, Ireland Dublin/Cork/Galway, England London/Leeds/Oxford,
+    Egypt Cairo/Luxor/Alexandria, Japan Tokyo/Osaka/Kyoto, Peru Lima/Cusco/Arequipa""")
+SYMBOLS = _rows("""hydrogen H/Hy/Hd, carbon C/Cb/Cr, nitrogen N/Ni/Nt, oxygen O/Ox/Oy, sodium Na/So/Sd, sulfur S/Su/Sf,
+    iron Fe/Ir/In, copper Cu/Co/Cp, zinc Zn/Z/Zi, silver Ag/Sv/Si, gold Au/Go/Gd""")
+COLOURS_OF = _rows("""bananas yellow/pink/grey, snow white/silver/blue, grass green/blue/grey, coal black/grey/navy,
+    blood red/pink/violet, carrots orange/pink/gold, milk white/cream/beige, tomatoes red/pink/gold,
+    leaves green/blue/violet, chocolate brown/beige/violet""")
+YOUNG = _rows("""cat kitten/catlet/mouse, dog puppy/doglet/wolf, cow calf/cowlet/bull, sheep lamb/sheeplet/ram,
+    horse foal/pony/mule, duck duckling/duckie/goose, frog tadpole/newt/toad, hen chick/rooster/egg,
+    pig piglet/hog/boar, swan cygnet/swanling/heron""")
+HOMES = _rows("""bird nest/shell/burrow, bee hive/pond/burrow, spider web/net/box, dog kennel/burrow/cage,
+    horse stable/garage/field, pig sty/pond/box, lion den/cage/nook, bat cave/cellar/attic, king palace/tent/cellar""")
+OPPOSITES = _rows("""hot cold/warm/boiling, cold hot/cool/icy, big small/large/huge, small big/little/tiny,
+    fast slow/quick/rapid, slow fast/lazy/late, wet dry/damp/moist, dry wet/arid/dusty, rich poor/wealthy/grand,
+    poor rich/needy/broke, clean dirty/neat/tidy, dirty clean/muddy/filthy""")
+PLURALS = _rows("""child children/childs/childes, foot feet/foots/footes, tooth teeth/tooths/toothes,
+    mouse mice/mouses/mousen, goose geese/gooses/goosen, man men/mans/manes, ox oxen/oxes/oxs,
+    leaf leaves/leafs/leafes, wolf wolves/wolfs/wolfes, thief thieves/thiefs/thiefes, city cities/citys/cityes""")
+JOBS = _rows("""doctor helps patients/mends shoes/sells tickets, teacher teaches students/carries boxes/rides camels,
+    baker bakes bread/builds ships/mends roofs, farmer grows food/drives trains/reads maps,
+    pilot flies planes/counts coins/sells shoes, painter paints pictures/digs wells/drives trucks,
+    writer writes books/cuts stones/sells tickets, singer sings songs/mends clocks/digs wells,
+    tailor sews clothes/builds ships/counts coins, plumber fixes pipes/rides camels/reads maps,
+    barber cuts hair/drives trains/carries boxes""")
+CLASSES = _rows("""cat mammal/worm/crab, cow mammal/crab/snail, lion mammal/snail/worm, wolf mammal/crab/worm,
+    owl bird/crab/worm, eagle bird/snail/mite, crow bird/worm/snail, shark fish/crab/worm, trout fish/mite/crab,
+    salmon fish/snail/worm, snake reptile/worm/crab, lizard reptile/snail/mite, turtle reptile/crab/mite,
+    ant insect/mite/worm, beetle insect/crab/mite, wasp insect/worm/mite""")
+SUMS: Facts = {f"{a} plus {b}": (str(a + b),) for a in range(1, 10) for b in range(1, 10) if a + b <= 10}
+DIFFERENCES: Facts = {f"{a} minus {b}": (str(a - b),) for a in range(2, 9) for b in range(1, a) if a - b != b}
 
 RELATIONS: dict[str, Relation] = {
-    "capital": Relation("open_qa", 0.16, CAPITALS,
+    "capital": Relation("open_qa", 0.17, CAPITALS,
         ("What is the capital of {s}?", "Which city is the capital of {s}?", "Name the capital of {s}.",
          "What is the name of the capital city of {s}?", "{s} has which capital?"),
         ("The capital of {s} is {}.", "{} is the capital of {s}."),
         ("The people of {s} are proud of {}, the capital.", "{s} has a capital named {}.")),
-    "symbol": Relation("open_qa", 0.11, SYMBOLS,
+    "symbol": Relation("open_qa", 0.12, SYMBOLS,
         ("What is the symbol for {s}?", "Which symbol stands for {s}?", "Name the symbol of {s}.",
          "How do we write {s} in chemistry?", "What is the chemical symbol of {s}?"),
         ("The symbol for {s} is {}.", "{} is the symbol for {s}."),
         ("In chemistry we write {} for {s}.", "Every book of chemistry has {s} as {}.")),
-    "colour": Relation("open_qa", 0.08, COLOURS_OF,
+    "colour": Relation("open_qa", 0.09, COLOURS_OF,
         ("What is the colour of {s}?", "Which colour goes with {s}?", "Name the colour of {s}.", "{s}: what colour?"),
         ("The colour of {s} is {}.",), ("We see {} when we see {s}.",)),
-    "young": Relation("open_qa", 0.07, YOUNG,
+    "young": Relation("open_qa", 0.08, YOUNG,
         ("What is a baby {s} called?", "What do we call a baby {s}?", "Name the word for a baby {s}.",
          "A baby {s} has which name?"),
         ("A baby {s} is called a {}.",), ("The {s} looks after the {}.",)),
-    "home": Relation("open_qa", 0.06, HOMES,
+    "home": Relation("open_qa", 0.07, HOMES,
         ("Where does {as} live?", "What is the home of {as}?", "Name the home of {as}.", "{as} lives in what?"),
         ("The home of {as} is a {}.", "{as} lives in a {}."), ("The {s} sleeps in the {}.",)),
-    "opposite": Relation("general_qa", 0.05, OPPOSITES,
+    "opposite": Relation("general_qa", 0.08, OPPOSITES,
         ("What is the opposite of {s}?", "Which word is the opposite of {s}?", "Name the opposite of {s}.",
          "Not {s} but what?"),
         ("The opposite of {s} is {}.", "{} is the opposite of {s}."), ("One house is {s} and the other is {}.",)),
-    "plural": Relation("general_qa", 0.07, PLURALS,
+    "plural": Relation("general_qa", 0.085, PLURALS,
         ("What is the plural of {s}?", "How do we say more than one {s}?", "Name the plural of {s}.",
          "One {s}, two what?"),
         ("The plural of {s} is {}.",), ("Here is one {s} and there are two {}.",)),
-    "job": Relation("general_qa", 0.08, JOBS,
+    "job": Relation("general_qa", 0.085, JOBS,
         ("What does {as} do?", "What is {as}?", "Explain the word {s}.", "What is the work of {as}?"),
         ("{as} is a person who {}.",), ("The {s} {} every day.",)),
-    "month_after": Relation("general_qa", 0.01, _MONTH_AFTER,
+    "month_after": Relation("general_qa", 0.004, _MONTH_AFTER,
         ("What month comes after {s}?", "Which month follows {s}?", "Name the month after {s}."),
         ("The month after {s} is {}.",), ("First comes {s} and then comes {}.",)),
-    "month_before": Relation("general_qa", 0.01, _MONTH_BEFORE,
+    "month_before": Relation("general_qa", 0.004, _MONTH_BEFORE,
         ("What month comes before {s}?", "Which month is before {s}?", "Name the month before {s}."),
         ("The month before {s} is {}.",)),
-    "day_after": Relation("general_qa", 0.008, _DAY_AFTER,
+    "day_after": Relation("general_qa", 0.003, _DAY_AFTER,
         ("What day comes after {s}?", "Which day follows {s}?", "Name the day after {s}."),
         ("The day after {s} is {}.",), ("First comes {s} and then comes {}.",)),
-    "day_before": Relation("general_qa", 0.008, _DAY_BEFORE,
+    "day_before": Relation("general_qa", 0.003, _DAY_BEFORE,
         ("What day comes before {s}?", "Which day is before {s}?", "Name the day before {s}."),
         ("The day before {s} is {}.",)),
-    "sum": Relation("general_qa", 0.02, SUMS,
+    "sum": Relation("general_qa", 0.008, SUMS,
         ("What is {s}?", "How much is {s}?", "Please work out {s}.", "I need to know {s}."),
         ("{s} is {}.",), ("We count {s} and get {}.",)),
-    "difference": Relation("general_qa", 0.01, DIFFERENCES,
+    "difference": Relation("general_qa", 0.004, DIFFERENCES,
         ("What is {s}?", "How much is {s}?", "Please work out {s}.", "I need to know {s}."),
         ("{s} is {}.",), ("We count {s} and get {}.",)),
-    "class": Relation("classification", 0.1, CLASSES,
+    "class": Relation("classification", 0.11, CLASSES,
         ("Is {as} a mammal, bird, fish, reptile or insect?", "What kind of animal is {as}?",
          "To which class of animals belongs {as}?", "Put {as} into its class of animals."),
         ("The {s} is a kind of {}.", "{as} belongs to the class {}."), ("Among the animals, the {s} is a {}.",)),
