@@ -12,15 +12,15 @@ import yaml
 from rlhf.config import Config
 
 SHARED = ("model", "data", "seed")
-"""Sections that every result depends on, so that all results of a folder have them in common."""
+"""Sections that every result depends on, so that all results of a folder have them in common …"""
 
-_SECTIONS = {
-    "base": (*SHARED, "base"),
-    "sft": (*SHARED, "base", "lora", "sft"),
-    "reward": (*SHARED, "base", "lora", "sft", "reward"),
-    "ppo": (*SHARED, "base", "lora", "sft", "reward", "ppo"),
-}
-"""Phase → its own section and those upstream; `test` and `report_to` change no weights."""
+LATER = {"data.preferences", "data.prompts"}
+"""… but for these keys: new judgements ask for a new reward model, not for a new SFT."""
+
+_SFT = (*SHARED, "base", "lora", "sft")
+_REWARD = (*_SFT, "reward", "data.preferences")
+_SECTIONS = {"base": (*SHARED, "base"), "sft": _SFT, "reward": _REWARD, "ppo": (*_REWARD, "ppo", "data.prompts")}
+"""Phase → its own section and those upstream, and keys by themselves; `test` and `report_to` change no weights."""
 
 _SAME_AS = {"ppo_from_base": "ppo", "rlhf_gpt_neo_model": "ppo", "rlhf_reward_model": "reward"}
 
@@ -32,18 +32,20 @@ Differences = dict[str, tuple[Any, Any]]
 
 
 def dependencies(result: str) -> tuple[str, ...]:
-    """The sections that a result, or a merged model, depends on."""
+    """The sections, and single keys, that a result or a merged model depends on."""
     return _SECTIONS[_SAME_AS.get(result, result)]
 
 
 def differences(then: Config, now: Config, sections: Iterable[str]) -> Differences:
-    """What differs in these sections, of what training depends on; empty where nothing does."""
-    before, after = then.model_dump(mode="json"), now.model_dump(mode="json")
-    found: Differences = {}
-    for section in sections:
-        a, b = _keys(section, before[section]), _keys(section, after[section])
-        found |= {k: (a.get(k), b.get(k)) for k in a | b if a.get(k) != b.get(k) and k not in UNTRAINED}
-    return found
+    """What differs in these sections and keys, of what training depends on; empty where nothing does."""
+    before, after = (_keys(config.model_dump(mode="json")) for config in (then, now))
+    asked = set(sections)
+    skipped = UNTRAINED | (LATER - asked)
+    return {
+        key: (before.get(key), after.get(key))
+        for key in before | after
+        if {key, key.partition(".")[0]} & asked and key not in skipped and before.get(key) != after.get(key)
+    }
 
 
 def in_words(found: Differences) -> str:
@@ -51,8 +53,12 @@ def in_words(found: Differences) -> str:
     return "; ".join(f"{key}: {_short(then)} then, {_short(now)} now" for key, (then, now) in found.items())
 
 
-def _keys(section: str, values: Any) -> dict[str, Any]:
-    return {f"{section}.{k}": v for k, v in values.items()} if isinstance(values, dict) else {section: values}
+def _keys(values: dict[str, Any]) -> dict[str, Any]:
+    """The values under dotted keys, one level deep."""
+    flat: dict[str, Any] = {}
+    for section, value in values.items():
+        flat |= {f"{section}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {section: value}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -11,8 +11,8 @@ from tests.conftest import small_config
     [
         ("base", {"base"}),
         ("sft", {"base", "lora", "sft"}),
-        ("rlhf_reward_model", {"base", "lora", "sft", "reward"}),
-        ("ppo_from_base", {"base", "lora", "sft", "reward", "ppo"}),
+        ("rlhf_reward_model", {"base", "lora", "sft", "reward", "data.preferences"}),
+        ("ppo_from_base", {"base", "lora", "sft", "reward", "ppo", "data.preferences", "data.prompts"}),
     ],
 )
 def test_a_result_depends_on_its_section_and_those_upstream(result, sections):
@@ -38,3 +38,18 @@ def test_where_it_runs_and_what_is_only_tested_are_no_difference(config):
     data = config.data.model_copy(update={"ood": config.data.demonstrations, "extra_preferences": []})
     changed = config.model_copy(update={"model": model, "data": data})
     assert differences(config, changed, SHARED) == {}
+
+
+def test_new_judgements_concern_the_reward_model_and_what_comes_after(config):
+    data = config.data.model_copy(update={"preferences": config.data.preferences * 2})
+    changed = config.model_copy(update={"data": data})
+    assert differences(config, changed, SHARED) == differences(config, changed, dependencies("sft")) == {}
+    assert list(differences(config, changed, dependencies("reward"))) == ["data.preferences"]
+    assert list(differences(config, changed, dependencies("rlhf_gpt_neo_model"))) == ["data.preferences"]
+
+
+def test_other_prompts_concern_ppo_alone(config):
+    data = config.data.model_copy(update={"prompts": config.data.demonstrations})
+    changed = config.model_copy(update={"data": data})
+    assert differences(config, changed, dependencies("reward")) == {}
+    assert list(differences(config, changed, dependencies("ppo"))) == ["data.prompts"]
