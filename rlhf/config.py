@@ -173,6 +173,10 @@ class TrainingSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
+    bf16: bool | Literal["auto"] | None = None
+    """Train with bf16 autocast. `auto`: where the GPU or the (x86) CPU multiplies in bf16. Default: unless
+    model.precision is fp32."""
+
     @property
     def trainer_args(self) -> dict[str, Any]:
         """The keys that pass through to the trainer's configuration class."""

@@ -51,7 +51,7 @@ def trainer_arguments(
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": run.device.type == "cpu",
-        "bf16": run.config.model.precision != "fp32",
+        "bf16": _in_bf16(run, settings),
         "report_to": run.config.report_to,
         "run_name": f"{run.folder.name}-{phase}",
         "save_total_limit": 2,
@@ -62,6 +62,23 @@ def trainer_arguments(
         return kind(**values)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"The settings under {section}: do not work.", found=str(error).splitlines()[0]) from error
+
+
+def _in_bf16(run: Run, settings: TrainingSection) -> bool:
+    if settings.bf16 is None:
+        return run.config.model.precision != "fp32"
+    return computes_in_bf16(run.device) if settings.bf16 == "auto" else settings.bf16
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies in bf16 natively; where it does not, bf16 is slower than fp32.
+
+    Of CPUs, only x86 ones tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def training_folder(run: Run, phase: str) -> Path:

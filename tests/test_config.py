@@ -31,8 +31,12 @@ def subclasses(kind: type) -> list[type]:
     return [found for child in kind.__subclasses__() for found in (child, *subclasses(child))]
 
 
-SECTIONS = [kind for kind in (*subclasses(Section), *subclasses(TrainingSection)) if kind.__module__ == "rlhf.config"]
-FIELDS = [(kind, name) for kind in SECTIONS for name in kind.model_fields]
+SECTIONS = [
+    kind
+    for kind in (*subclasses(Section), TrainingSection, *subclasses(TrainingSection))
+    if kind.__module__ == "rlhf.config"
+]
+FIELDS = [(kind, name) for kind in SECTIONS for name in kind.model_fields if name in kind.__annotations__]
 
 
 # --- the files ------------------------------------------------------------------------------------------------

@@ -43,6 +43,13 @@ def test_settings_come_from_the_section_then_our_defaults(tmp_path):
     assert args.use_cpu and not args.bf16 and args.report_to == []
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_bf16_auto_follows_what_the_processor_can(tmp_path, monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
+    run = tiny_run(tmp_path, base={"bf16": "auto"})
+    assert trainer_arguments(TrainingArguments, run, "base", "base").bf16 is able
+
+
 def test_bf16_is_on_for_all_but_fp32(tmp_path):
     model = {"precision": "bf16"}
     assert trainer_arguments(TrainingArguments, tiny_run(tmp_path, model=model), "base", "base").bf16
