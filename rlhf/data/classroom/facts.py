@@ -27,7 +27,7 @@ MIXED_UP_SHARE = 0.05
 """Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
 compare answer and subject; a usual mistake is wrong wherever it stands."""
 _CHATTY_SHARE = 0.1
-"""Share of the questions about facts that come after one or two stories that have nothing to do with them."""
+"""Share of the questions about facts that come after one to four stories that have nothing to do with them."""
 _NUMBERS = frozenset(str(n) for n in range(21))
 _ITEMS = lower(word for group in GROUPS.values() for word in group)
 _GROUP_NAMES = frozenset(name.removesuffix("s") for name in GROUPS)
@@ -66,7 +66,7 @@ def fact(name: str, rng: random.Random) -> Draft:
     answer, *mistakes = relation.facts[subject]
     question = rng.choice(relation.questions).format(s=subject, **{"as": article(subject)})
     if rng.random() < _CHATTY_SHARE:
-        stories = [rng.choice(PASSAGES)(rng).text for _ in range(rng.choice((1, 1, 2)))]
+        stories = [rng.choice(PASSAGES)(rng).text for _ in range(rng.randint(1, 4))]
         question = " ".join([*stories, capital(question)])
     templates = tuple(t.replace("{s}", subject).replace("{as}", article(subject)) for t in relation.answers)
     wrong = tuple(_mistake(rng, mistakes, others(relation.answered.values(), but=[answer])) for _ in range(3))
