@@ -173,28 +173,32 @@ class TrainingSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
-    bf16: bool | Literal["auto"] | None = None
-    """Train with bf16 autocast. `auto`: where the GPU or the (x86) CPU multiplies in bf16. Default: unless
-    model.precision is fp32."""
-
     @property
     def trainer_args(self) -> dict[str, Any]:
         """The keys that pass through to the trainer's configuration class."""
         return dict(self.__pydantic_extra__ or {})
 
 
-class BaseSection(TrainingSection):
+class AutocastSection(TrainingSection):
+    """What the phases that train with transformers' `Trainer` share."""
+
+    bf16: bool | Literal["auto"] | None = None
+    """Train with bf16 autocast. `auto`: where the GPU or the (x86) CPU multiplies in bf16. Default: unless
+    model.precision is fp32."""
+
+
+class BaseSection(AutocastSection):
     """Pretraining of a from-scratch model (`transformers.TrainingArguments`)."""
 
     block_tokens: int = Field(default=256, gt=0)
     """Length of a training block, in tokens."""
 
 
-class SFTSection(TrainingSection):
+class SFTSection(AutocastSection):
     """Supervised fine-tuning (`trl.SFTConfig`)."""
 
 
-class RewardSection(TrainingSection):
+class RewardSection(AutocastSection):
     """The pairwise reward model (`trl.RewardConfig`)."""
 
     margin: bool = False

@@ -12,10 +12,10 @@ import yaml
 from rlhf.config import Config
 
 SHARED = ("model", "data", "seed")
-"""Sections that every result depends on, so that all results of a folder have them in common …"""
+"""Sections that every result depends on, but for the keys of `LATE_DATA`: all results of a folder share them."""
 
-LATER = {"data.preferences", "data.prompts"}
-"""… but for these keys: new judgements ask for a new reward model, not for a new SFT."""
+LATE_DATA = {"data.preferences", "data.prompts"}
+"""Data that base and SFT never see: new judgements ask for a new reward model, not for a new SFT."""
 
 _SFT = (*SHARED, "base", "lora", "sft")
 _REWARD = (*_SFT, "reward", "data.preferences")
@@ -40,7 +40,7 @@ def differences(then: Config, now: Config, sections: Iterable[str]) -> Differenc
     """What differs in these sections and keys, of what training depends on; empty where nothing does."""
     before, after = (_keys(config.model_dump(mode="json")) for config in (then, now))
     asked = set(sections)
-    skipped = UNTRAINED | (LATER - asked)
+    skipped = UNTRAINED | (LATE_DATA - asked)
     return {
         key: (before.get(key), after.get(key))
         for key in before | after

@@ -18,7 +18,7 @@ from rlhf.config import Config, load_config, save_config
 from rlhf.data.source import Judge, Sampler
 from rlhf.errors import UserError
 from rlhf.models import resolve_device
-from rlhf.provenance import SHARED, dependencies, differences, in_words
+from rlhf.provenance import LATE_DATA, SHARED, dependencies, differences, in_words
 from rlhf.records import Demonstration, Preference, Prompt
 from rlhf.tokenizer import load_tokenizer
 from rlhf.trainer_keys import check_trainer_sections
@@ -61,10 +61,16 @@ class Run:
         return f"python main.py --phase {phase} {self.arguments}".strip()
 
     def result(self, name: str) -> Path:
-        """The folder of a finished result. Raises `UserError`, naming the command that makes it, if there is none."""
+        """The folder of a finished result.
+
+        Raises:
+            UserError: there is none, or it was made from other pairs or prompts. Names the command that makes it.
+        """
         folder = self.folder / name
+        phase = "all" if name == "ppo_from_base" else name
+        late = tuple(key for key in dependencies(name) if key in LATE_DATA)
+        self._refuse_if_other(name, late, f"restore them, or make it anew: {self.command(phase)}")
         if not folder.is_dir():
-            phase = "all" if name == "ppo_from_base" else name
             raise UserError(
                 f"This phase needs the result of phase {phase}, and {folder} does not exist.",
                 remedy=f"run: {self.command(phase)}",

@@ -23,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from rlhf.config import Config, TrainingSection, load_config, save_config
+from rlhf.config import AutocastSection, Config, TrainingSection, load_config, save_config
 from rlhf.errors import UserError
 from rlhf.provenance import dependencies, differences, in_words
 from rlhf.run import Run
@@ -51,7 +51,9 @@ def trainer_arguments(
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": run.device.type == "cpu",
-        "bf16": _in_bf16(run, settings),
+        "bf16": _in_bf16(run, settings)
+        if isinstance(settings, AutocastSection)
+        else run.config.model.precision != "fp32",
         "report_to": run.config.report_to,
         "run_name": f"{run.folder.name}-{phase}",
         "save_total_limit": 2,
@@ -64,7 +66,7 @@ def trainer_arguments(
         raise UserError(f"The settings under {section}: do not work.", found=str(error).splitlines()[0]) from error
 
 
-def _in_bf16(run: Run, settings: TrainingSection) -> bool:
+def _in_bf16(run: Run, settings: AutocastSection) -> bool:
     if settings.bf16 is None:
         return run.config.model.precision != "fp32"
     return computes_in_bf16(run.device) if settings.bf16 == "auto" else settings.bf16
@@ -73,7 +75,7 @@ def _in_bf16(run: Run, settings: TrainingSection) -> bool:
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether a device multiplies in bf16 natively; where it does not, bf16 is slower than fp32.
 
-    Of CPUs, only x86 ones tell.
+    Other CPUs than x86 count as those that do not.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

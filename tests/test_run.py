@@ -145,6 +145,20 @@ def test_training_settings_may_change_between_phases(run):
     replace(run, config=small_config(ppo={"kl_coef": 0.5}, reward={"margin": True})).check_folder()
 
 
+def test_new_pairs_keep_sft_and_ask_for_a_new_reward_model(run):
+    run.publish("sft", writer("x"))
+    run.publish("reward", writer("x"))
+    data = run.config.data.model_copy(update={"preferences": run.config.data.preferences * 2})
+    later = replace(run, config=run.config.model_copy(update={"data": data}))
+    later.check_folder()
+    assert later.result("sft") == run.folder / "sft"
+    with pytest.raises(UserError) as error:
+        later.result("reward")
+    assert "data.preferences" in str(error.value) and "--phase reward" in str(error.value)
+    later.publish("reward", writer("y"))
+    assert later.result("reward") == run.folder / "reward"
+
+
 def test_a_result_is_up_to_date_while_what_it_depends_on_is_the_same(run):
     assert not run.is_up_to_date("sft")
     run.publish("sft", writer("x"))

@@ -96,7 +96,7 @@ def find_systems(run: Run) -> tuple[dict[str, str], dict[str, str]]:
         if name == "RR" and run.config.model.name:
             sources[name] = run.config.model.name
         elif (run.folder / folder).is_dir():
-            sources[name] = str(run.folder / folder)
+            sources[name] = str(run.result(folder))
         else:
             phase = "all --resume" if name == "RO" else folder
             absent[name] = f"not trained; run: {run.command(phase)}"
