@@ -202,3 +202,12 @@ def test_plain_text_can_be_split_by_the_hash_of_each_document():
     kept = SOURCE.texts(few, lambda id, category: int(id, 16) % 2 == 0)
     assert 0 < len(kept) < len(everything)
     assert kept == [text for text in everything if int(prompt_id(ask(text)), 16) % 2 == 0]
+
+
+def test_where_no_usual_mistake_is_known_fewer_pairs_are_about_truth(pairs):
+    known = {e.id: any(kind == "wrong_fact" for kind, _ in e.draft.wrong) for e in examples()}
+    truth = {"wrong_fact", "mixed_up", "context_ignored", "hedged"}
+    with_mistakes, without = (
+        mean(pair.kind in truth for pair in pairs if known[pair.id] is has_one) for has_one in (True, False)
+    )
+    assert with_mistakes > 0.6 and without < 0.4

@@ -168,3 +168,14 @@ def test_samples_take_suites_in_turn_and_know_the_difference(evaluation: Evaluat
     assert [s.suite for s in samples] == [*evaluation.suites, *evaluation.suites[:2]]
     so, spp = (evaluation.systems[name].replies["in_distribution"][0] for name in ("SO", "SPP"))
     assert samples[0].difference("reward") == spp.reward - so.reward
+
+
+def test_human_pairs_have_a_sentence_of_their_own_among_made_ones(small: EvaluationInput) -> None:
+    report = summarise(small)
+    human = {"accuracy": 0.55, "accuracy_ci95": [0.5, 0.6], "longer_wins_accuracy": 0.58, "n": 400}
+    report["reward_model"]["kinds"] = {"human": human, "wrong_fact": human | {"accuracy": 0.9}}
+    (sentence,) = (text for text in headline(report) if "people judged" in text)
+    assert "400 pairs" in sentence and "55.0 [50.0, 60.0]%" in sentence and "58.0%" in sentence
+    for kinds in ({"human": human}, {"wrong_fact": human}):  # the first sentence says it all
+        report["reward_model"]["kinds"] = kinds
+        assert not any("people judged" in text for text in headline(report))

@@ -25,7 +25,7 @@ from rlhf.data.classroom.topics import (
 
 MIXED_UP_SHARE = 0.05
 """Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
-compare answer and subject; a usual mistake is wrong wherever it stands."""
+compare answer and subject; a usual mistake can be known by itself."""
 _CHATTY_SHARE = 0.1
 """Share of the questions about facts that come after one to four stories that have nothing to do with them."""
 _NUMBERS = frozenset(str(n) for n in range(21))
@@ -69,7 +69,8 @@ def fact(name: str, rng: random.Random) -> Draft:
         stories = [rng.choice(PASSAGES)(rng).text for _ in range(rng.randint(1, 4))]
         question = " ".join([*stories, capital(question)])
     templates = tuple(t.replace("{s}", subject).replace("{as}", article(subject)) for t in relation.answers)
-    wrong = tuple(_mistake(rng, mistakes, others(relation.answered.values(), but=[answer])) for _ in range(3))
+    answers = others(relation.answered.values(), but=[answer])
+    wrong = tuple(_mistake(rng, mistakes, answers) for _ in range(3))
     return Draft(wrap(rng, question), relation.category, name, templates, answer, wrong, _fact_keys(name)[subject])
 
 

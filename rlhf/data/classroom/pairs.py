@@ -1,8 +1,8 @@
 """Two replies to one prompt, and which of them the judge prefers, one label in ten a mistake.
 
-Three pairs of five are alike to the letter but for the answer, so that style alone does not win: a small reward model
-learns style from few pairs, and truth only from many. The others are equally true and differ in style, or set a right
-answer in poor style against a wrong one in good style.
+More than half of the pairs are alike to the letter but for the answer, so that style alone does not win: a small
+reward model learns style from few pairs, and truth only from many. The others are equally true and differ in style, or
+set a right answer in poor style against a wrong one in good style.
 """
 
 import random

@@ -1,8 +1,8 @@
 """What the classroom knows: facts, the usual mistakes about them, word groups, and how each fact is asked and told.
 
 Every table is a string of "subject answer/mistake/mistake" rows, so that a person can read and extend it. Subjects and
-answers are single words (a profession's answer is a short phrase): the judge compares word by word. A usual mistake
-is never the right answer to another question.
+answers are single words (a profession's answer is a short phrase): the judge compares word by word. A mistake is never
+the right answer to another question about a fact.
 """
 
 from dataclasses import dataclass, field
