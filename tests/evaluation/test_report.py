@@ -173,7 +173,7 @@ def test_samples_take_suites_in_turn_and_know_the_difference(evaluation: Evaluat
 def test_human_pairs_have_a_sentence_of_their_own_among_made_ones(small: EvaluationInput) -> None:
     report = summarise(small)
     human = {"accuracy": 0.55, "accuracy_ci95": [0.5, 0.6], "longer_wins_accuracy": 0.58, "n": 400}
-    report["reward_model"]["kinds"] = {"human": human, "wrong_fact": human | {"accuracy": 0.9}}
+    report["reward_model"] |= human | {"kinds": {"human": human, "wrong_fact": human}}
     (sentence,) = (text for text in headline(report) if "people judged" in text)
     assert "400 pairs" in sentence and "55.0 [50.0, 60.0]%" in sentence and "58.0%" in sentence
     for kinds in ({"human": human}, {"wrong_fact": human}):  # the first sentence says it all
