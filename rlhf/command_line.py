@@ -12,7 +12,7 @@ HELP = """One RLHF loop on one consumer GPU: supervised fine-tuning, reward mode
   python main.py --phase sft --config configs/gpt-neo-125m.yaml   one phase; then reward, ppo and test
   python main.py --phase reward --resume                          go on after an interruption
   python main.py --phase ppo --set ppo.kl_coef=0.1                another value for any setting
-  python main.py --phase all --set data.demonstrations=my.jsonl --output models/mine
+  python main.py --phase sft --config configs/gpt-neo-125m.yaml --set data.demonstrations=my.jsonl --output models/mine
   accelerate launch --config_file configs/accelerate/one-gpu.yaml main.py --phase sft --config FILE
 
 phases:

@@ -240,7 +240,7 @@ GOOD = b'{"prompt": "Why?", "completion": "So."}\n'
         (b"", ["is empty", "one JSON object a line"]),
         (b"\n\n", ["is empty"]),
         (
-            gzip.compress(GOOD * 5000)[:-20],
+            gzip.compress(GOOD * 5000, mtime=0)[:-20],
             ["the compressed file is damaged", "expected", "found", "download it again"],
         ),
         (GOOD + b'{"prompt": "caf\xe9", "completion": "x"}\n', ["line 2", "UTF-8", "0xe9", "column 16"]),
