@@ -164,10 +164,11 @@ class RLHFTrainer(PPOTrainer):
         return {name: total / (self.args.num_ppo_epochs * self.args.num_mini_batches) for name, total in sums.items()}
 
     def _optimizer_step(self, rollout: Rollout, rows: Tensor, sums: dict[str, float]) -> None:
-        """Adds the minibatch's statistics to `sums`."""
+        """Adds the minibatch's statistics to `sums`. Sequences of like length share a micro-batch: less padding."""
         tokens = rollout.mask[rows].sum()
+        rows = rows[rollout.attention_mask[rows].sum(1).argsort(stable=True).cpu()]
         for micro in rows.split(self.args.per_device_train_batch_size):
-            part = rollout.rows(micro)
+            part = rollout.rows(micro).without_padding()
             share = (part.mask.sum() / tokens).item()  # so that micro-batches add up to the minibatch's token mean
             loss = self._ppo_loss(part, sums, share)
             self._backward((1 - self.settings.sft_coef) * share * loss)

@@ -4,6 +4,7 @@ found = differences(load_config(folder / "config.yaml"), config, dependencies("s
 found == {"sft.learning_rate": (0.001, 0.5)}        # then and now
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,6 +37,12 @@ def dependencies(result: str) -> tuple[str, ...]:
     return _SECTIONS[_SAME_AS.get(result, result)]
 
 
+def upstream(phase: str) -> list[str]:
+    """The phases whose results a phase starts from, in order."""
+    order = list(_SECTIONS)
+    return order[: order.index(phase)]
+
+
 def differences(then: Config, now: Config, sections: Iterable[str]) -> Differences:
     """What differs in these sections and keys, of what training depends on; empty where nothing does."""
     before, after = (_keys(config.model_dump(mode="json")) for config in (then, now))
@@ -64,5 +71,12 @@ def _keys(values: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     if value is None:
         return "not set"
-    text = yaml.safe_dump(value, default_flow_style=True).replace("\n...", "").strip()
-    return text if len(text) <= 80 else text[:77] + "..."
+    text = yaml.safe_dump(_without_unset(value), default_flow_style=True, width=math.inf).replace("\n...", "").strip()
+    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
+
+
+def _without_unset(value: Any) -> Any:
+    """The value without the keys, at any depth, that are not set."""
+    if isinstance(value, dict):
+        return {key: _without_unset(item) for key, item in value.items() if item is not None}
+    return [_without_unset(item) for item in value] if isinstance(value, list) else value

@@ -92,6 +92,18 @@ class Rollout:
         """The same for some of the sequences."""
         return replace(self, **{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
+    def without_padding(self) -> "Rollout":
+        """The same without the columns that are padding in every sequence."""
+        width, length = self.prompt_width, int(self.mask.any(0).sum())
+        first = int(self.attention_mask[:, :width].any(0).int().argmax())
+        tokens = ("mask", "logprobs", "ref_logprobs", "values", "advantages", "returns")
+        return replace(
+            self,
+            sequences=self.sequences[:, first : width + length],
+            attention_mask=self.attention_mask[:, first : width + length],
+            **{name: getattr(self, name)[:, :length] for name in tokens},
+        )
+
 
 class RolloutMaker:
     """Samples a response to each prompt, scores it and computes advantages.

@@ -18,7 +18,7 @@ from rlhf.config import Config, load_config, save_config
 from rlhf.data.source import Judge, Sampler
 from rlhf.errors import UserError
 from rlhf.models import resolve_device
-from rlhf.provenance import LATE_DATA, SHARED, dependencies, differences, in_words
+from rlhf.provenance import LATE_DATA, SHARED, dependencies, differences, in_words, upstream
 from rlhf.records import Demonstration, Preference, Prompt
 from rlhf.tokenizer import load_tokenizer
 from rlhf.trainer_keys import check_trainer_sections
@@ -73,9 +73,15 @@ class Run:
         if not folder.is_dir():
             raise UserError(
                 f"This phase needs the result of phase {phase}, and {folder} does not exist.",
-                remedy=f"run: {self.command(phase)}",
+                remedy=f"run: {', then '.join(self.command(step) for step in self._missing(phase))}",
             )
         return folder
+
+    def _missing(self, phase: str) -> list[str]:
+        """The phases still to be run, in order, for the result of this one."""
+        steps = [] if phase == "all" else upstream(phase)
+        there = [step for step in steps if (self.folder / step).is_dir() or (step == "base" and self.config.model.name)]
+        return [*(step for step in steps if step not in there), phase]
 
     def base_model(self) -> str:
         """Hub name or folder of the model before any fine-tuning."""

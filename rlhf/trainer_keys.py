@@ -22,10 +22,30 @@ TRAINERS = {
 
 
 def check_trainer_sections(config: Config) -> None:
-    """`check_trainer_args` for every section. Raises `UserError` as that does."""
+    """`check_trainer_args` for every section, and PPO's batch. Raises `UserError` as that does, and where a PPO batch
+    does not fall into equal minibatches."""
     for section, (module, name) in TRAINERS.items():
         settings: TrainingSection = getattr(config, section)
-        check_trainer_args(section, settings.trainer_args, getattr(importlib.import_module(module), name))
+        config_class = getattr(importlib.import_module(module), name)
+        check_trainer_args(section, settings.trainer_args, config_class)
+        if section == "ppo":
+            _check_minibatches(settings.trainer_args, config_class)
+
+
+def _check_minibatches(given: dict[str, Any], config_class: type) -> None:
+    """Refuse a PPO batch (of one process) that does not fall into equal minibatches."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    rows, steps, parts = (
+        given.get(key, defaults[key])
+        for key in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_mini_batches")
+    )
+    if parts < 1 or rows * steps % parts:
+        raise UserError(
+            f"A PPO batch of {rows * steps} cannot be cut into {parts} equal minibatches.",
+            expected="per_device_train_batch_size x gradient_accumulation_steps a multiple of num_mini_batches",
+            found=f"{rows} x {steps}, and {parts} minibatches",
+            remedy="change one of the three under ppo:",
+        )
 
 
 def check_trainer_args(section: str, given: dict[str, Any], config_class: type) -> None:

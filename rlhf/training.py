@@ -51,9 +51,7 @@ def trainer_arguments(
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": run.device.type == "cpu",
-        "bf16": _in_bf16(run, settings)
-        if isinstance(settings, AutocastSection)
-        else run.config.model.precision != "fp32",
+        "bf16": _in_bf16(run.config, settings, run.device),
         "report_to": run.config.report_to,
         "run_name": f"{run.folder.name}-{phase}",
         "save_total_limit": 2,
@@ -66,10 +64,21 @@ def trainer_arguments(
         raise UserError(f"The settings under {section}: do not work.", found=str(error).splitlines()[0]) from error
 
 
-def _in_bf16(run: Run, settings: AutocastSection) -> bool:
-    if settings.bf16 is None:
-        return run.config.model.precision != "fp32"
-    return computes_in_bf16(run.device) if settings.bf16 == "auto" else settings.bf16
+def _in_bf16(config: Config, settings: TrainingSection | AutocastSection, device: torch.device) -> bool:
+    asked = settings.bf16 if isinstance(settings, AutocastSection) else None
+    if asked is None:
+        return config.model.precision != "fp32"
+    return computes_in_bf16(device) if asked == "auto" else asked
+
+
+def _on_this_machine(run: Run) -> Config:
+    """The run's configuration with every `bf16: auto` decided: what checkpoints continue in, wherever that is."""
+    sections = {name: getattr(run.config, name) for name in ("base", "sft", "reward")}
+    decided = {
+        name: section.model_copy(update={"bf16": _in_bf16(run.config, section, run.device)})
+        for name, section in sections.items()
+    }
+    return run.config.model_copy(update=decided)
 
 
 def computes_in_bf16(device: torch.device) -> bool:
@@ -197,13 +206,13 @@ def train(trainer: Trainer, run: Run, phase: str) -> None:
     with trainer.accelerator.main_process_first():  # which cleans up
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
-        _check_same_config(run.config, folder, phase)
+        _check_same_config(_on_this_machine(run), folder, phase)
         _restore_token_count(trainer, folder, checkpoint)
         tqdm.write(f"resuming {phase} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_config(run.config, folder)
+        save_config(_on_this_machine(run), folder)
     trainer.accelerator.wait_for_everyone()
     if not (checkpoint and _load_if_finished(trainer, checkpoint)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -8,10 +8,14 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
 from rlhf.config import Config, Shape, parse_config
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 TEXTS = ["The capital of France is Paris.", "A cat is an animal.", "What is two plus three? It is five."] * 3
 

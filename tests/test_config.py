@@ -314,3 +314,23 @@ def test_trainer_keys_are_checked_for_all_phases(minimal, override, parts):
         check_trainer_sections(load_config(minimal, [override]))
     for part in parts:
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (["ppo.num_mini_batches=3"], "A PPO batch of 8 "),  # TRL's own batch size
+        (["ppo.per_device_train_batch_size=4", "ppo.gradient_accumulation_steps=3", "ppo.num_mini_batches=8"], "of 12"),
+        (["ppo.num_mini_batches=0"], "into 0 equal"),
+        (["ppo.per_device_train_batch_size=4", "ppo.gradient_accumulation_steps=2", "ppo.num_mini_batches=8"], ""),
+    ],
+)
+def test_a_ppo_batch_that_does_not_fall_into_minibatches_is_refused(minimal, overrides, refused):
+    from rlhf.trainer_keys import check_trainer_sections
+
+    config = load_config(minimal, overrides)
+    if refused:
+        with pytest.raises(UserError, match=refused):
+            check_trainer_sections(config)
+    else:
+        check_trainer_sections(config)

@@ -183,8 +183,18 @@ def test_two_suites_of_one_name_are_refused(file):
 
 def test_an_empty_suite_is_refused(file):
     room = DataRoom(config(demonstrations=[file], ood=["held_out"], held_out_categories=["unheard of"]))
-    with pytest.raises(UserError, match="held_out_categories"):
+    with pytest.raises(UserError, match="held_out_categories") as refused:
         room.ood(5)
+    assert "unheard of" in str(refused.value) and "found: the categories a, b" in str(refused.value)
+
+
+def test_held_out_without_categories_says_how_to_do_without_it(tmp_path):
+    plain = write(tmp_path / "plain.jsonl", [{"prompt": f"Why {i}?", "completion": "So."} for i in range(300)])
+    suites = {"ood": ["held_out", "typos"], "held_out_categories": ["brainstorming"]}
+    with pytest.raises(UserError) as refused:
+        DataRoom(config(demonstrations=[plain.path], **suites)).ood(5)
+    assert "found: rows without a category" in str(refused.value)
+    assert "--set 'data.held_out_categories=[]' --set 'data.ood=[typos]'" in str(refused.value)
 
 
 def test_extra_preferences_leave_out_what_is_trained_on(tmp_path, file):
@@ -270,10 +280,10 @@ def test_options_with_an_effect_are_taken(tmp_path, file):
 def test_a_source_that_lacks_something_names_those_that_have_it():
     with pytest.raises(UserError) as refused:
         SOURCES["dolly"].preferences(SourceSpec(source="dolly"))
-    assert "have preferences: classroom, hh_rlhf, oasst2, jsonl, made" in str(refused.value)
+    assert "have preferences: classroom, hh_rlhf, jsonl, made, oasst2" in str(refused.value)
     with pytest.raises(UserError) as refused:
         SOURCES["hh_rlhf"].demonstrations(SourceSpec(source="hh_rlhf"))
-    assert "have demonstrations: classroom, dolly, oasst2, jsonl" in str(refused.value)
+    assert "have demonstrations: classroom, dolly, jsonl, oasst2" in str(refused.value)
 
 
 def test_an_empty_split_is_refused(tmp_path):

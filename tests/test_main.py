@@ -179,21 +179,22 @@ def test_a_slip_in_any_trainers_section_is_found_before_the_first_phase(world, c
 @pytest.mark.parametrize(
     ("phase", "kept", "needed"),
     [
-        ("sft", [], "base"),
-        ("reward", ["base"], "sft"),
-        ("ppo", ["base"], "sft"),
-        ("ppo", ["base", "sft"], "reward"),
-        ("test", ["base", "sft"], "reward"),
+        ("sft", [], ["base"]),
+        ("reward", [], ["base", "sft"]),
+        ("reward", ["base"], ["sft"]),
+        ("ppo", [], ["base", "sft", "reward"]),
+        ("ppo", ["base", "sft"], ["reward"]),
+        ("test", ["base", "sft"], ["reward"]),
     ],
 )
-def test_a_phase_names_the_command_that_makes_what_it_needs(world, command, tmp_path, phase, kept, needed):
+def test_a_phase_names_the_commands_that_make_what_it_needs(world, command, tmp_path, phase, kept, needed):
     output = tmp_path / "with spaces"
     for name in kept:
         shutil.copytree(world.out / name, output / name)
     code, err = command(*world.args(phase, output), "--set", "test.pairs=9")
-    assert_one_message(code, err, f"needs the result of phase {needed}")
-    named = shlex.split(err.split("run: ")[1])
-    assert named == ["python", "main.py", *world.args(needed, output), "--set", "test.pairs=9"]
+    assert_one_message(code, err, f"needs the result of phase {needed[-1]}")
+    named = [shlex.split(part) for part in err.split("run: ")[1].split(", then ")]
+    assert named == [["python", "main.py", *world.args(name, output), "--set", "test.pairs=9"] for name in needed]
     assert left_behind(output) == []
 
 

@@ -16,7 +16,7 @@ from rlhf.config import PPOSection
 from rlhf.errors import UserError
 from rlhf.phases.ppo import ppo_arguments
 from rlhf.ppo_trainer import RLHFTrainer
-from rlhf.rollout import ActorCritic
+from rlhf.rollout import ActorCritic, Rollout
 from tests.conftest import small_config
 from tests.phases.helpers import tiny_run
 
@@ -180,6 +180,35 @@ def test_micro_batches_add_up_to_the_minibatch(tmp_path, start, tokenizer):
         gradients.append(trainer.model.value_head.bias.grad.clone())
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
     assert statistics[0] == pytest.approx(statistics[1], rel=1e-3, abs=1e-4)
+
+
+def test_padding_that_all_sequences_share_is_cut_and_nothing_else():
+    """Prompts of 1 and 2 tokens in 4 columns, replies of 3 and 1 in 5; each number says its row and column."""
+    numbers = torch.arange(1, 19).reshape(2, 9)
+    attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
+    per_token = {name: numbers[:, 4:] for name in ("logprobs", "ref_logprobs", "values", "advantages", "returns")}
+    per_row = {name: torch.arange(2) for name in ("ended", "scores")}
+    whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
+    cut = whole.without_padding()
+    assert cut.sequences.tolist() == [[3, 4, 5, 6, 7], [12, 13, 14, 15, 16]] and cut.prompt_width == 2
+    assert cut.attention_mask.tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert cut.mask.tolist() == [[True, True, True], [True, False, False]]
+    assert all(getattr(cut, name).tolist() == [[5, 6, 7], [14, 15, 16]] for name in per_token)
+    assert cut.scores.tolist() == [0, 1] and cut.without_padding().sequences.equal(cut.sequences)
+
+
+def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths, per_device_train_batch_size=4,
+                           gradient_accumulation_steps=4, num_mini_batches=1)  # fmt: skip
+    rollout = one_rollout(trainer)
+    lengths_of = torch.arange(16) % 8 + 1  # in no order
+    mask = torch.arange(rollout.mask.shape[1]) < lengths_of.unsqueeze(1)
+    attention = torch.cat([torch.ones(16, rollout.prompt_width, dtype=torch.long), mask.long()], dim=1)
+    widths: list[int] = []
+    forward = trainer._ppo_loss
+    trainer._ppo_loss = lambda part, *rest: widths.append(part.mask.shape[1]) or forward(part, *rest)
+    trainer._optimizer_step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), defaultdict(float))
+    assert widths == [2, 4, 6, 8]
 
 
 def test_entropy_is_not_built_for_gradients(model, tokenizer):

@@ -27,6 +27,14 @@ def test_a_difference_has_both_values(config):
     assert differences(changed, config, ["ppo"]) == {"ppo.kl_coef": (9.0, None)}
 
 
+def test_a_change_of_sources_is_told_by_what_is_set_and_cut_between_words():
+    one, many = [{"source": "classroom", "path": None, "limit": 3}], [{"path": f"file {i}"} for i in range(40)]
+    told = in_words({"data.preferences": (one, many)})
+    then, _, now = told.partition(" then, ")
+    assert then == "data.preferences: [{limit: 3, source: classroom}]"
+    assert now.startswith("[{path: file 0}, {path: file 1}") and now.endswith("}, … now") and len(now) < 220
+
+
 def test_only_the_sections_asked_for_are_compared(config):
     changed = small_config(ppo={"kl_coef": 9.0}, reward={"margin": True}, test={"samples": 3}, report_to="wandb")
     assert differences(config, changed, dependencies("sft")) == {}

@@ -1,5 +1,6 @@
 """A run's folder: results are published whole or not at all, and belong to one configuration."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -89,6 +90,22 @@ def test_a_missing_result_names_the_command_that_makes_it(run):
         run.result("ppo_from_base")
     with pytest.raises(UserError, match=r"--phase base "):
         run.base_model()
+
+
+def test_all_phases_still_to_be_run_are_named_in_order(run):
+    def named(result: str) -> list[str]:
+        with pytest.raises(UserError) as refused:
+            run.result(result)
+        return re.findall(r"--phase (\w+)", str(refused.value))
+
+    assert named("reward") == ["base", "sft", "reward"]
+    run.publish("base", writer("x"))
+    assert named("reward") == ["sft", "reward"]
+    run.publish("sft", writer("x"))
+    assert named("reward") == ["reward"]
+    pretrained = replace(run, config=small_config(model={"name": "owner/model"}), folder=run.folder / "other")
+    with pytest.raises(UserError, match="run: python main.py --phase sft .*, then python main.py --phase reward "):
+        pretrained.result("reward")
 
 
 def test_base_model_is_the_name_or_the_runs_own(run):

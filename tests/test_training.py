@@ -19,6 +19,7 @@ from rlhf.errors import UserError
 from rlhf.models import lora_config
 from rlhf.training import (
     MetricsLog,
+    computes_in_bf16,
     count_trainable,
     last_complete_checkpoint,
     read_data,
@@ -48,6 +49,30 @@ def test_bf16_auto_follows_what_the_processor_can(tmp_path, monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
     run = tiny_run(tmp_path, base={"bf16": "auto"})
     assert trainer_arguments(TrainingArguments, run, "base", "base").bf16 is able
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "expected"),
+    [
+        ("cpu", {"amx_bf16": True}, True), ("cpu", {"avx512_bf16": True}, True), ("cpu", {"avx2": True}, False),
+        ("cpu", {"architecture": "aarch64"}, False), ("mps", {"amx_bf16": True}, False),
+    ],
+)  # fmt: skip
+def test_which_processors_compute_in_bf16(monkeypatch, device, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert computes_in_bf16(torch.device(device)) is expected
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_only_emulates_bf16_does_not_count(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or native)
+    assert computes_in_bf16(torch.device("cuda")) is native
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_bf16_as_asked_for_goes_before_precision(tmp_path, asked):
+    run = tiny_run(tmp_path, sft={"bf16": asked}, model={"precision": "fp32" if asked else "bf16"})
+    assert trainer_arguments(SFTConfig, run, "sft", "sft").bf16 is asked
 
 
 def test_bf16_is_on_for_all_but_fp32(tmp_path):

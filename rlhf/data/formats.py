@@ -43,7 +43,8 @@ def recognise(row: Row) -> Format:
         if candidate.keys <= row.values.keys():
             return candidate
     known = "; ".join(f"{f.name} ({', '.join(sorted(f.keys))})" for f in FORMATS)
-    raise UserError(f"{row.where}: unknown row format.", expected=known, found=row.keys())
+    raise UserError(f"{row.where}: unknown row format.", expected=known, found=row.keys(),
+                    remedy="rename the keys to those of one of these formats")  # fmt: skip
 
 
 def _completion_row(row: Row, source: str) -> list[Record]:

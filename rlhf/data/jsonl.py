@@ -13,11 +13,19 @@ from typing import NoReturn
 
 from rlhf.config import SourceSpec
 from rlhf.data import dolly, hh_rlhf, oasst2
-from rlhf.data.formats import FORMATS, Record, recognise
+from rlhf.data.formats import Record, recognise
 from rlhf.data.rows import Row, label, read_rows, shorten
 from rlhf.data.source import Keep, Source, as_prompt, as_text
 from rlhf.errors import UserError
 from rlhf.records import Conversation, Demonstration, Preference, Prompt, ask, prompt_id
+
+_PAIRS = "preference pairs"
+_KEYS = {
+    "demonstrations": "prompt and completion; or messages, the last one the assistant's",
+    _PAIRS: "prompt, chosen and rejected; or chosen and rejected; or messages and quality, several to one prompt",
+    "prompts": "prompt; or those of demonstrations or pairs",
+}
+"""What is asked of a file → the rows that hold it."""
 
 
 class JSONL(Source):
@@ -39,7 +47,7 @@ class JSONL(Source):
         records = list(_records(spec))
         pairs = [record for record in records if isinstance(record, Preference)]
         rated = [record for record in records if isinstance(record, Demonstration)]
-        return pairs or _pairs_of_rated(rated) or _holds_no(spec, "preference pairs")
+        return pairs or _pairs_of_rated(rated) or _holds_no(spec, _PAIRS)
 
     def prompts(self, spec: SourceSpec) -> list[Prompt]:
         """The prompts; of demonstrations and pairs, what they reply to, each conversation once."""
@@ -112,8 +120,9 @@ def _holds_no(spec: SourceSpec, wanted: str) -> NoReturn:
     first = _first(read_rows(spec), spec)
     raise UserError(
         f"{spec.path or spec.name} holds no {wanted}.",
-        expected=f"rows of another format; known: {', '.join(f.name for f in FORMATS)}",
+        expected=f"rows with the keys {_KEYS[wanted]}",
         found=f"{recognise(first).name} rows, such as {shorten(dict(first.values))}",
+        remedy="set data.preferences=[made]: pairs are then made from the demonstrations" if wanted == _PAIRS else "",
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 from rlhf.config import SourceSpec
 from rlhf.errors import UserError
 
+_MEND = "mend or remove the line; a file that is one JSON list: jq -c '.[]' file.json > file.jsonl"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -142,9 +144,10 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, RecursionError) as error:
         found = f"{error}: {shorten(line)}"
-        raise UserError(f"{where}: not JSON.", expected="one JSON object a line", found=found) from None
+        raise UserError(f"{where}: not JSON.", expected="one JSON object a line", found=found, remedy=_MEND) from None
     if not isinstance(values, dict):
-        raise UserError(f"{where}: not a JSON object.", expected="one JSON object a line", found=shorten(values))
+        raise UserError(f"{where}: not a JSON object.", expected="one JSON object a line", found=shorten(values),
+                        remedy=_MEND)  # fmt: skip
     return values
 
 

@@ -56,11 +56,11 @@ class Source:
 
     def lacks(self, need: Need) -> NoReturn:
         """Raise the `UserError` that says which sources have what this one lacks."""
-        known = [kind.name for kind in Source.__subclasses__() if getattr(kind, need) is not getattr(Source, need)]
-        known += ["made"] if need == "preferences" else []
+        known = {kind.name for kind in Source.__subclasses__() if getattr(kind, need) is not getattr(Source, need)}
+        known |= {"made"} if need == "preferences" else set()
         raise UserError(
             f"The source {self.name!r} has no {need}.",
-            expected=f"one of the sources that have {need}: {', '.join(known)}",
+            expected=f"one of the sources that have {need}: {', '.join(sorted(known))}",
             remedy="name one of these instead, or give the path of a file",
         )
 

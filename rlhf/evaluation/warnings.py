@@ -186,7 +186,7 @@ def _few(report: Values) -> Iterator[Values]:
     for code, what, counts in groups:
         small = {name: n for name, n in sorted(counts.items()) if n < FEW}
         if small:
-            listed = ", ".join(f"{name} ({n})" for name, n in small.items())
+            listed = ", ".join(f"{name or 'no category'} ({n})" for name, n in small.items())
             yield _warning(code, f"Too few {what} for firm conclusions: {listed}.", **small)
 
 

@@ -5,6 +5,8 @@
 The gold judge, where a data source has one, is never seen here.
 """
 
+from pathlib import Path
+
 from datasets import Dataset
 from transformers import set_seed
 from trl.experimental.ppo import PPOConfig
@@ -22,12 +24,12 @@ MERGED = "rlhf_gpt_neo_model"
 
 def run_phase(run: Run) -> dict[str, float]:
     """SFT then PPO. Leaves `DIR/ppo` and, merged, `DIR/rlhf_gpt_neo_model`."""
-    return _train_policy(run, str(run.result("sft")), "ppo", MERGED)
+    return _train_policy(run, run.result("reward"), str(run.result("sft")), "ppo", MERGED)
 
 
 def run_phase_from_base(run: Run) -> dict[str, float]:
     """PPO straight from the base model, without SFT: the report's comparison RO. Leaves `DIR/ppo_from_base`."""
-    return _train_policy(run, run.base_model(), "ppo_from_base")
+    return _train_policy(run, run.result("reward"), run.base_model(), "ppo_from_base")
 
 
 def ppo_arguments(run: Run, result: str) -> PPOConfig:
@@ -41,11 +43,12 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
     return trainer_arguments(PPOConfig, run, result, "ppo", defaults)
 
 
-def _train_policy(run: Run, start: str, result: str, merged: str | None = None) -> dict[str, float]:
+def _train_policy(
+    run: Run, reward_folder: Path, start: str, result: str, merged: str | None = None
+) -> dict[str, float]:
     set_seed(run.config.seed)
     settings, limits = run.config.ppo, run.config.data
     args = ppo_arguments(run, result)
-    reward_folder = run.result("reward")
     tokenizer = run.tokenizer()
     encoder = Encoder(tokenizer, limits)
     backbone = Backbone(start, run.config, tokenizer, run.device)

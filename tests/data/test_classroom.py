@@ -12,7 +12,6 @@ import pytest
 
 from rlhf.config import SourceSpec
 from rlhf.data.classroom import SOURCE
-from rlhf.data.classroom.facts import MIXED_UP_SHARE
 from rlhf.data.classroom.judge import CLOSINGS, OPENINGS, RUDE, grade, words_of
 from rlhf.data.classroom.passages import closed, extract
 from rlhf.data.classroom.pool import SIZE, TASKS, examples
@@ -82,13 +81,20 @@ def test_every_ideal_answer_is_judged_perfect():
     assert {task: min(values) for task, values in scores.items() if min(values) < 0.999} == {}
 
 
-def test_a_usual_mistake_is_wrong_everywhere_and_every_fact_has_one_unless_its_answers_are_a_closed_circle():
-    right = {answer for relation in RELATIONS.values() for answer in relation.answered.values()}
+def test_every_fact_has_two_usual_mistakes_unless_its_answers_are_a_closed_circle():
     circles = {"month_after", "month_before", "day_after", "day_before", "sum", "difference"}
     for name, relation in RELATIONS.items():
         for subject, (answer, *mistakes) in relation.facts.items():
             assert len(set(mistakes)) == (0 if name in circles else 2), (name, subject)
-            assert answer not in mistakes and not right & set(mistakes), (name, subject)
+            assert answer not in mistakes
+
+
+def test_the_telling_word_of_a_usual_mistake_stands_in_no_text_prompt_or_right_answer():
+    """The last word, which the judge looks at: "mends sails" and "mends fences" may share their verb."""
+    mistakes = {words_of(mistake)[-1] for r in RELATIONS.values() for _, *told in r.facts.values() for mistake in told}
+    prompts = SOURCE.prompts(SPEC.model_copy(update={"limit": SIZE}))
+    rows = [*SOURCE.texts(SPEC), *(p.prompt[-1].content for p in prompts), *(p.reference or "" for p in prompts)]
+    assert not mistakes & {word for row in rows for word in words_of(row)}
 
 
 def test_wrong_answers_to_facts_are_usual_mistakes_but_for_one_in_twenty():
@@ -96,7 +102,7 @@ def test_wrong_answers_to_facts_are_usual_mistakes_but_for_one_in_twenty():
         kind for e in examples() if e.draft.task in ("capital", "symbol", "plural") for kind, answer in e.draft.wrong
     )
     share = kinds["mixed_up"] / (kinds["mixed_up"] + kinds["wrong_fact"])
-    assert abs(share - MIXED_UP_SHARE) <= 0.01
+    assert abs(share - 0.05) <= 0.01
 
 
 @pytest.mark.parametrize(
@@ -186,7 +192,7 @@ def test_words_are_few_and_texts_are_short(pairs):
     assert 400 <= len({word for text in [*replies, *asked, *texts] for word in words_of(text)}) <= 1500
     assert max(len(reply.split()) for reply in replies) <= 40
     lengths = sorted(len(text.split()) for text in asked)
-    assert lengths[len(lengths) // 2] <= 20 and lengths[-1] <= 90
+    assert lengths[len(lengths) // 2] <= 20 and lengths[-1] <= 100
 
 
 def test_plain_text_has_neither_questions_nor_manners():

@@ -89,7 +89,7 @@ def test_context_and_instruction_share_one_message(tmp_path):
 def test_plain_text_is_text_only(tmp_path):
     spec = write(tmp_path / "a.jsonl", [{"text": "Once upon a time."}])
     assert SOURCE.texts(spec) == ["Once upon a time."]
-    with pytest.raises(UserError, match="holds no demonstrations"):
+    with pytest.raises(UserError, match=r"holds no demonstrations.\n  expected: .* keys prompt and completion"):
         SOURCE.demonstrations(spec)
 
 

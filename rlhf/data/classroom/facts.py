@@ -8,7 +8,7 @@ from functools import cache
 
 from rlhf.data.classroom.example import Draft, capital, join, lower, others, wrap
 from rlhf.data.classroom.judge import Key, words_of
-from rlhf.data.classroom.passages import PASSAGES
+from rlhf.data.classroom.prose import small_talk
 from rlhf.data.classroom.topics import (
     ANIMALS,
     DEEDS,
@@ -20,14 +20,15 @@ from rlhf.data.classroom.topics import (
     RELATIONS,
     SORRY,
     TEMPERS,
+    Relation,
     article,
 )
 
-MIXED_UP_SHARE = 0.05
+_MIXED_UP_SHARE = 0.05
 """Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
 compare answer and subject; a usual mistake can be known by itself."""
-_CHATTY_SHARE = 0.1
-"""Share of the questions about facts that come after one to four stories that have nothing to do with them."""
+_CHATTY_SHARE = 0.2
+"""Share of the questions about facts that come after small talk that has nothing to do with them."""
 _NUMBERS = frozenset(str(n) for n in range(21))
 _ITEMS = lower(word for group in GROUPS.values() for word in group)
 _GROUP_NAMES = frozenset(name.removesuffix("s") for name in GROUPS)
@@ -54,9 +55,14 @@ def _fact_keys(name: str) -> dict[str, Key]:
 
 def _mistake(rng: random.Random, mistakes: list[str], answers: list[str]) -> tuple[str, str]:
     """A wrong answer and its kind: a usual mistake, or what is right elsewhere."""
-    if mistakes and rng.random() >= MIXED_UP_SHARE:
+    if mistakes and rng.random() >= _MIXED_UP_SHARE:
         return "wrong_fact", rng.choice(mistakes)
     return "mixed_up", rng.choice(answers)
+
+
+def _category(relation: Relation, subject: str) -> str:
+    """open_qa, or general_qa for every seventh subject: the same questions about other things."""
+    return "general_qa" if list(relation.facts).index(subject) % 7 == 6 else relation.category
 
 
 def fact(name: str, rng: random.Random) -> Draft:
@@ -66,12 +72,12 @@ def fact(name: str, rng: random.Random) -> Draft:
     answer, *mistakes = relation.facts[subject]
     question = rng.choice(relation.questions).format(s=subject, **{"as": article(subject)})
     if rng.random() < _CHATTY_SHARE:
-        stories = [rng.choice(PASSAGES)(rng).text for _ in range(rng.randint(1, 4))]
-        question = " ".join([*stories, capital(question)])
+        question = f"{small_talk(rng, rng.randint(1, 7))} {capital(question)}"
     templates = tuple(t.replace("{s}", subject).replace("{as}", article(subject)) for t in relation.answers)
     answers = others(relation.answered.values(), but=[answer])
     wrong = tuple(_mistake(rng, mistakes, answers) for _ in range(3))
-    return Draft(wrap(rng, question), relation.category, name, templates, answer, wrong, _fact_keys(name)[subject])
+    category = _category(relation, subject)
+    return Draft(wrap(rng, question), category, name, templates, answer, wrong, _fact_keys(name)[subject])
 
 
 def pick(rng: random.Random) -> Draft:

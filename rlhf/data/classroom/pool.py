@@ -14,8 +14,8 @@ SIZE = 24_000
 
 TASKS: dict[str, tuple[float, Callable[[random.Random], Draft]]] = {
     **{name: (relation.share, partial(facts.fact, name)) for name, relation in RELATIONS.items()},
-    "pick": (0.015, facts.pick),
-    "mood": (0.01, facts.mood),
+    "pick": (0.01, facts.pick),
+    "mood": (0.005, facts.mood),
     "ideas": (0.02, facts.ideas),
     "tale": (0.008, facts.tale),
     "closed": (0.012, passages.closed),

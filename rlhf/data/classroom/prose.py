@@ -51,5 +51,10 @@ def _story(rng: random.Random) -> str:
 
 def document(rng: random.Random) -> str:
     """Two to five sentences or short stories, of one sort or of several."""
+    return small_talk(rng, rng.randint(2, 5))
+
+
+def small_talk(rng: random.Random, size: int) -> str:
+    """As many sentences or short stories."""
     sorts = (_about_facts, _about_groups, _about_people, _about_animals, _story)
-    return " ".join(rng.choices(sorts, weights=(6, 1, 1, 1, 2))[0](rng) for _ in range(rng.randint(2, 5)))
+    return " ".join(rng.choices(sorts, weights=(6, 1, 1, 1, 2))[0](rng) for _ in range(size))

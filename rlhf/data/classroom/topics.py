@@ -1,8 +1,8 @@
 """What the classroom knows: facts, the usual mistakes about them, word groups, and how each fact is asked and told.
 
 Every table is a string of "subject answer/mistake/mistake" rows, so that a person can read and extend it. Subjects and
-answers are single words (a profession's answer is a short phrase): the judge compares word by word. A mistake is never
-the right answer to another question about a fact.
+answers are single words (a profession's answer is a short phrase): the judge compares word by word. A mistake's
+telling word stands nowhere else in the corpus: in no text, prompt or right answer.
 """
 
 from dataclasses import dataclass, field
@@ -54,32 +54,32 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 _MONTH_AFTER, _MONTH_BEFORE = _next(MONTHS)
 _DAY_AFTER, _DAY_BEFORE = _next(DAYS)
 
-CAPITALS = _rows("""France Paris/Lyon/Nice, Spain Madrid/Barcelona/Seville, Italy Rome/Milan/Naples,
+CAPITALS = _rows("""France Paris/Lyon/Toulon, Spain Madrid/Barcelona/Seville, Italy Rome/Milan/Naples,
     Germany Berlin/Munich/Hamburg, Austria Vienna/Salzburg/Graz, Poland Warsaw/Krakow/Gdansk,
     Greece Athens/Sparta/Corinth, Portugal Lisbon/Porto/Faro, Norway Oslo/Bergen/Trondheim,
     Sweden Stockholm/Malmo/Uppsala, Ireland Dublin/Cork/Galway, England London/Leeds/Oxford,
     Egypt Cairo/Luxor/Alexandria, Japan Tokyo/Osaka/Kyoto, Peru Lima/Cusco/Arequipa""")
-SYMBOLS = _rows("""hydrogen H/Hy/Hd, carbon C/Cb/Cr, nitrogen N/Ni/Nt, oxygen O/Ox/Oy, sodium Na/So/Sd, sulfur S/Su/Sf,
-    iron Fe/Ir/In, copper Cu/Co/Cp, zinc Zn/Z/Zi, silver Ag/Sv/Si, gold Au/Go/Gd""")
-COLOURS_OF = _rows("""bananas yellow/pink/grey, snow white/silver/blue, grass green/blue/grey, coal black/grey/navy,
-    blood red/pink/violet, carrots orange/pink/gold, milk white/cream/beige, tomatoes red/pink/gold,
-    leaves green/blue/violet, chocolate brown/beige/violet""")
-YOUNG = _rows("""cat kitten/catlet/mouse, dog puppy/doglet/wolf, cow calf/cowlet/bull, sheep lamb/sheeplet/ram,
-    horse foal/pony/mule, duck duckling/duckie/goose, frog tadpole/newt/toad, hen chick/rooster/egg,
+SYMBOLS = _rows("""hydrogen H/Hy/Hd, carbon C/Cb/Cr, nitrogen N/Ni/Nt, oxygen O/Oxy/Oy, sodium Na/So/Sd, sulfur S/Su/Sf,
+    iron Fe/Ir/Irn, copper Cu/Co/Cp, zinc Zn/Z/Zi, silver Ag/Sv/Si, gold Au/Gl/Gd""")
+COLOURS_OF = _rows("""bananas yellow/lilac/grey, snow white/navy/teal, grass green/teal/grey, coal black/grey/navy,
+    blood red/lilac/violet, carrots orange/lilac/amber, milk white/cream/beige, tomatoes red/lilac/amber,
+    leaves green/teal/violet, chocolate brown/beige/violet""")
+YOUNG = _rows("""cat kitten/catlet/catkin, dog puppy/doglet/cub, cow calf/cowlet/bull, sheep lamb/sheeplet/ram,
+    horse foal/pony/mule, duck duckling/duckie/drake, frog tadpole/newt/toad, hen chick/rooster/egg,
     pig piglet/hog/boar, swan cygnet/swanling/heron""")
 HOMES = _rows("""bird nest/shell/burrow, bee hive/pond/burrow, spider web/net/box, dog kennel/burrow/cage,
     horse stable/garage/field, pig sty/pond/box, lion den/cage/nook, bat cave/cellar/attic, king palace/tent/cellar""")
-OPPOSITES = _rows("""hot cold/warm/boiling, cold hot/cool/icy, big small/large/huge, small big/little/tiny,
-    fast slow/quick/rapid, slow fast/lazy/late, wet dry/damp/moist, dry wet/arid/dusty, rich poor/wealthy/grand,
-    poor rich/needy/broke, clean dirty/neat/tidy, dirty clean/muddy/filthy""")
+OPPOSITES = _rows("""hot cold/warm/boiling, cold hot/cool/icy, big small/large/huge, small big/wee/tiny,
+    fast slow/swift/rapid, slow fast/idle/late, wet dry/damp/moist, dry wet/arid/dusty, rich poor/wealthy/grand,
+    poor rich/needy/penniless, clean dirty/neat/tidy, dirty clean/muddy/filthy""")
 PLURALS = _rows("""child children/childs/childes, foot feet/foots/footes, tooth teeth/tooths/toothes,
     mouse mice/mouses/mousen, goose geese/gooses/goosen, man men/mans/manes, ox oxen/oxes/oxs,
     leaf leaves/leafs/leafes, wolf wolves/wolfs/wolfes, thief thieves/thiefs/thiefes, city cities/citys/cityes""")
-JOBS = _rows("""doctor helps patients/mends shoes/sells tickets, teacher teaches students/carries boxes/rides camels,
-    baker bakes bread/builds ships/mends roofs, farmer grows food/drives trains/reads maps,
-    pilot flies planes/counts coins/sells shoes, painter paints pictures/digs wells/drives trucks,
-    writer writes books/cuts stones/sells tickets, singer sings songs/mends clocks/digs wells,
-    tailor sews clothes/builds ships/counts coins, plumber fixes pipes/rides camels/reads maps,
+JOBS = _rows("""doctor helps patients/mends sails/sells tickets, teacher teaches students/carries boxes/rides camels,
+    baker bakes bread/builds ships/mends roofs, farmer grows food/drives trains/reads letters,
+    pilot flies planes/counts coins/sells soap, painter paints pictures/digs wells/drives trucks,
+    writer writes books/carves stones/sells tickets, singer sings songs/mends fences/digs wells,
+    tailor sews clothes/builds ships/counts coins, plumber fixes pipes/rides camels/reads letters,
     barber cuts hair/drives trains/carries boxes""")
 CLASSES = _rows("""cat mammal/worm/crab, cow mammal/crab/snail, lion mammal/snail/worm, wolf mammal/crab/worm,
     owl bird/crab/worm, eagle bird/snail/mite, crow bird/worm/snail, shark fish/crab/worm, trout fish/mite/crab,
@@ -89,7 +89,7 @@ SUMS: Facts = {f"{a} plus {b}": (str(a + b),) for a in range(1, 10) for b in ran
 DIFFERENCES: Facts = {f"{a} minus {b}": (str(a - b),) for a in range(2, 9) for b in range(1, a) if a - b != b}
 
 RELATIONS: dict[str, Relation] = {
-    "capital": Relation("open_qa", 0.17, CAPITALS,
+    "capital": Relation("open_qa", 0.18, CAPITALS,
         ("What is the capital of {s}?", "Which city is the capital of {s}?", "Name the capital of {s}.",
          "What is the name of the capital city of {s}?", "{s} has which capital?"),
         ("The capital of {s} is {}.", "{} is the capital of {s}."),
@@ -102,43 +102,43 @@ RELATIONS: dict[str, Relation] = {
     "colour": Relation("open_qa", 0.09, COLOURS_OF,
         ("What is the colour of {s}?", "Which colour goes with {s}?", "Name the colour of {s}.", "{s}: what colour?"),
         ("The colour of {s} is {}.",), ("We see {} when we see {s}.",)),
-    "young": Relation("open_qa", 0.08, YOUNG,
+    "young": Relation("open_qa", 0.09, YOUNG,
         ("What is a baby {s} called?", "What do we call a baby {s}?", "Name the word for a baby {s}.",
          "A baby {s} has which name?"),
         ("A baby {s} is called a {}.",), ("The {s} looks after the {}.",)),
-    "home": Relation("open_qa", 0.07, HOMES,
+    "home": Relation("open_qa", 0.08, HOMES,
         ("Where does {as} live?", "What is the home of {as}?", "Name the home of {as}.", "{as} lives in what?"),
         ("The home of {as} is a {}.", "{as} lives in a {}."), ("The {s} sleeps in the {}.",)),
-    "opposite": Relation("general_qa", 0.08, OPPOSITES,
+    "opposite": Relation("open_qa", 0.08, OPPOSITES,
         ("What is the opposite of {s}?", "Which word is the opposite of {s}?", "Name the opposite of {s}.",
          "Not {s} but what?"),
         ("The opposite of {s} is {}.", "{} is the opposite of {s}."), ("One house is {s} and the other is {}.",)),
-    "plural": Relation("general_qa", 0.085, PLURALS,
+    "plural": Relation("open_qa", 0.085, PLURALS,
         ("What is the plural of {s}?", "How do we say more than one {s}?", "Name the plural of {s}.",
          "One {s}, two what?"),
         ("The plural of {s} is {}.",), ("Here is one {s} and there are two {}.",)),
-    "job": Relation("general_qa", 0.085, JOBS,
+    "job": Relation("open_qa", 0.085, JOBS,
         ("What does {as} do?", "What is {as}?", "Explain the word {s}.", "What is the work of {as}?"),
         ("{as} is a person who {}.",), ("The {s} {} every day.",)),
-    "month_after": Relation("general_qa", 0.004, _MONTH_AFTER,
+    "month_after": Relation("open_qa", 0.004, _MONTH_AFTER,
         ("What month comes after {s}?", "Which month follows {s}?", "Name the month after {s}."),
         ("The month after {s} is {}.",), ("First comes {s} and then comes {}.",)),
-    "month_before": Relation("general_qa", 0.004, _MONTH_BEFORE,
+    "month_before": Relation("open_qa", 0.004, _MONTH_BEFORE,
         ("What month comes before {s}?", "Which month is before {s}?", "Name the month before {s}."),
         ("The month before {s} is {}.",)),
-    "day_after": Relation("general_qa", 0.003, _DAY_AFTER,
+    "day_after": Relation("open_qa", 0.003, _DAY_AFTER,
         ("What day comes after {s}?", "Which day follows {s}?", "Name the day after {s}."),
         ("The day after {s} is {}.",), ("First comes {s} and then comes {}.",)),
-    "day_before": Relation("general_qa", 0.003, _DAY_BEFORE,
+    "day_before": Relation("open_qa", 0.003, _DAY_BEFORE,
         ("What day comes before {s}?", "Which day is before {s}?", "Name the day before {s}."),
         ("The day before {s} is {}.",)),
-    "sum": Relation("general_qa", 0.008, SUMS,
+    "sum": Relation("open_qa", 0.008, SUMS,
         ("What is {s}?", "How much is {s}?", "Please work out {s}.", "I need to know {s}."),
         ("{s} is {}.",), ("We count {s} and get {}.",)),
-    "difference": Relation("general_qa", 0.004, DIFFERENCES,
+    "difference": Relation("open_qa", 0.004, DIFFERENCES,
         ("What is {s}?", "How much is {s}?", "Please work out {s}.", "I need to know {s}."),
         ("{s} is {}.",), ("We count {s} and get {}.",)),
-    "class": Relation("classification", 0.11, CLASSES,
+    "class": Relation("classification", 0.09, CLASSES,
         ("Is {as} a mammal, bird, fish, reptile or insect?", "What kind of animal is {as}?",
          "To which class of animals belongs {as}?", "Put {as} into its class of animals."),
         ("The {s} is a kind of {}.", "{as} belongs to the class {}."), ("Among the animals, the {s} is a {}.",)),
