@@ -15,6 +15,7 @@ from pathlib import Path
 from rlhf.command_line import parse_arguments, tell
 from rlhf.errors import UserError, nearest
 from rlhf.interrupt import insistent_interrupt
+from rlhf.threads import choose_wait_policy
 
 PHASES = {
     "base": ("rlhf.phases.base", "pretrain a from-scratch model on plain text; leaves DIR/base"),
@@ -33,7 +34,7 @@ def run(args: Namespace) -> None:
         raise UserError(f"Unknown phase {args.phase!r}.", expected=f"one of {', '.join(PHASES)}",
                         remedy=nearest(args.phase, PHASES))  # fmt: skip
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads stall each other on a busy machine
+    choose_wait_policy()
     from dataloader import DataRoom, check_sources
     from rlhf.config import load_config
     from rlhf.preflight import check_model_name, check_output
