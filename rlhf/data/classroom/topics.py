@@ -69,9 +69,9 @@ YOUNG = _rows("""cat kitten/catlet/catkin, dog puppy/doglet/cub, cow calf/cowlet
     pig piglet/hog/boar, swan cygnet/swanling/heron""")
 HOMES = _rows("""bird nest/shell/burrow, bee hive/pond/burrow, spider web/net/box, dog kennel/burrow/cage,
     horse stable/garage/field, pig sty/pond/box, lion den/cage/nook, bat cave/cellar/attic, king palace/tent/cellar""")
-OPPOSITES = _rows("""hot cold/warm/boiling, cold hot/cool/icy, big small/large/huge, small big/wee/tiny,
-    fast slow/swift/rapid, slow fast/idle/late, wet dry/damp/moist, dry wet/arid/dusty, rich poor/wealthy/grand,
-    poor rich/needy/penniless, clean dirty/neat/tidy, dirty clean/muddy/filthy""")
+OPPOSITES = _rows("""hot cold/warm/boiling, big small/large/huge, fast slow/swift/rapid, wet dry/damp/moist,
+    rich poor/wealthy/grand, clean dirty/neat/tidy, full empty/stuffed/packed, high low/tall/lofty,
+    loud quiet/noisy/shrill, strong weak/sturdy/mighty, sharp blunt/pointed/keen, early late/prompt/timely""")
 PLURALS = _rows("""child children/childs/childes, foot feet/foots/footes, tooth teeth/tooths/toothes,
     mouse mice/mouses/mousen, goose geese/gooses/goosen, man men/mans/manes, ox oxen/oxes/oxs,
     leaf leaves/leafs/leafes, wolf wolves/wolfs/wolfes, thief thieves/thiefs/thiefes, city cities/citys/cityes""")
