@@ -139,7 +139,8 @@ class RolloutMaker:
             prompts: "input_ids" and "attention_mask", (B, P), padded left, on the model's device.
             kl_coef: weight of the KL in the rewards.
         """
-        ids, prompt_mask = prompts["input_ids"], prompts["attention_mask"]
+        by_length = prompts["attention_mask"].sum(1).argsort(stable=True)  # slices of like length hold little padding
+        ids, prompt_mask = prompts["input_ids"][by_length], prompts["attention_mask"][by_length]
         responses = self.sample(ids, prompt_mask)
         mask = responses != self.tokenizer.pad_token_id
         ended = (responses == self.tokenizer.eos_token_id).any(dim=1)
@@ -162,7 +163,7 @@ class RolloutMaker:
     def sample(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Responses (B, R), R at most response_length: real tokens, the end of sequence if reached, then padding."""
         config = sampling_config(self.tokenizer, self.args.temperature, self.args.response_length)
-        parts = [generate(self.backbone.policy, i, m, config) for i, m in self._parts(ids, mask)]
+        parts = [generate(self.backbone.policy, i, m, config) for i, m, _ in self._parts(ids, mask)]
         width = max(part.shape[1] for part in parts)
         pad = self.tokenizer.pad_token_id
         return torch.cat([nn.functional.pad(part, (0, width - part.shape[1]), value=pad) for part in parts])
@@ -173,7 +174,7 @@ class RolloutMaker:
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and values of the response tokens, both (B, R)."""
         temperature, pad = self.args.temperature, self.tokenizer.pad_token_id
-        parts = [actor_critic(s, m, prompt_width, temperature, pad) for s, m in self._parts(sequences, mask)]
+        parts = [actor_critic(s, m, prompt_width - cut, temperature, pad) for s, m, cut in self._parts(sequences, mask)]
         return torch.cat([part.logprobs for part in parts]), torch.cat([part.values for part in parts])
 
     @torch.no_grad()
@@ -183,9 +184,10 @@ class RolloutMaker:
         with self.backbone.role("reference") as reference:
             parts = [
                 token_logprobs(
-                    reply_distribution(reference, s, m, prompt_width, temperature, pad).log_probs, s[:, prompt_width:]
+                    reply_distribution(reference, s, m, prompt_width - cut, temperature, pad).log_probs,
+                    s[:, prompt_width - cut :],
                 )
-                for s, m in self._parts(sequences, mask)
+                for s, m, cut in self._parts(sequences, mask)
             ]
         return torch.cat(parts)
 
@@ -202,7 +204,9 @@ class RolloutMaker:
         rows = [ids[keep.bool()].tolist() for ids, keep in zip(sequences, mask, strict=True)]
         return self.score(rows).to(sequences.device)
 
-    def _parts(self, ids: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Both in slices of as many rows as go through a network at once."""
+    def _parts(self, ids: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, int]]:
+        """Both in slices of as many rows as go through a network at once, and how many columns of padding each lost."""
         size = self.args.local_rollout_forward_batch_size
-        return list(zip(ids.split(size), mask.split(size), strict=True))
+        slices = zip(ids.split(size), mask.split(size), strict=True)
+        cuts = [(i, m, int(m.any(0).int().argmax())) for i, m in slices]
+        return [(i[:, cut:], m[:, cut:], cut) for i, m, cut in cuts]
