@@ -136,7 +136,7 @@ def load_ood(config: Config, limit: int) -> dict[str, list[Prompt]]:
         else:
             prompts = _new_prompts(config, spec, seen)[:rows]
         if not prompts:
-            raise UserError(f"The suite {name!r} has no prompts that are not trained on.", **_why_empty(config, name))
+            raise UserError(f"The suite {name!r} has no prompts that are not trained on.", **_why_empty(config, spec))
         _put(suites, name, [replace(prompt, suite=name) for prompt in prompts])
     return suites
 
@@ -233,18 +233,17 @@ def _new_prompts(config: Config, spec: SourceSpec, seen: set[str]) -> list[Promp
     return _distinct(_unseen(sorted(rows, key=order), seen, label(spec)))
 
 
-def _why_empty(config: Config, suite: str) -> dict[str, str]:
+def _why_empty(config: Config, suite: SourceSpec) -> dict[str, str]:
     """What an error message says of a suite without prompts: expected, found and to do."""
-    if suite != "held_out":
+    if suite.source != "held_out":
         return {"remedy": "check its file"}
     there = sorted({row.category for one in _prompt_specs(config) for row in _source(one).prompts(one)} - {""})
-    others = [label(spec) for spec in config.data.ood if label(spec) != suite]
     return {
         "expected": f"prompts of the category {' or '.join(config.data.held_out_categories) or '(none is given)'}, "
         "as data.held_out_categories says",
         "found": f"the categories {', '.join(there)}" if there else "rows without a category",
-        "remedy": "name categories that are there in data.held_out_categories, or do without the suite: "
-        f"--set 'data.held_out_categories=[]' --set 'data.ood=[{', '.join(others)}]'",
+        "remedy": "name categories that are there in data.held_out_categories, or do without: set it to [] and take "
+        "held_out out of data.ood",
     }
 
 

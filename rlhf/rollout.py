@@ -154,11 +154,12 @@ class RolloutMaker:
         if self.args.whiten_rewards:
             rewards = whiten(rewards, mask)
         advantages, returns = generalized_advantages(rewards, values, mask, self.args.gamma, self.args.lam)
-        return Rollout(
+        rollout = Rollout(
             sequences=sequences, attention_mask=attention_mask, mask=mask, ended=ended,
             logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores,
             advantages=whiten(advantages, mask), returns=returns,
         )  # fmt: skip
+        return rollout.rows(by_length.argsort())  # in the order of the prompts again
 
     def sample(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Responses (B, R), R at most response_length: real tokens, the end of sequence if reached, then padding."""

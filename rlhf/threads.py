@@ -4,8 +4,8 @@ import os
 
 import psutil
 
-SECONDS, BUSY = 0.3, 0.25
-"""How long the processors are watched, and the share of them in use above which the machine counts as busy."""
+SECONDS, BUSY = 0.3, 0.5
+"""How long the processors are watched, and how many of them may be in use on a machine that counts as quiet."""
 
 
 def choose_wait_policy() -> None:
@@ -16,5 +16,5 @@ def choose_wait_policy() -> None:
     several times slower than one thread alone.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        busy = psutil.cpu_percent(interval=SECONDS) / 100 > BUSY
+        busy = psutil.cpu_percent(interval=SECONDS) / 100 * (os.cpu_count() or 1) > BUSY
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE" if busy else "ACTIVE"

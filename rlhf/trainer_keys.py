@@ -36,10 +36,10 @@ def _check_minibatches(given: dict[str, Any], config_class: type) -> None:
     """Refuse a PPO batch (of one process) that does not fall into equal minibatches."""
     defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
     rows, steps, parts = (
-        given.get(key, defaults[key])
+        int(given.get(key, defaults[key]))
         for key in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_mini_batches")
     )
-    if parts < 1 or rows * steps % parts:
+    if min(rows, steps, parts) < 1 or rows * steps % parts:
         raise UserError(
             f"A PPO batch of {rows * steps} cannot be cut into {parts} equal minibatches.",
             expected="per_device_train_batch_size x gradient_accumulation_steps a multiple of num_mini_batches",

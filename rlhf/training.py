@@ -71,14 +71,11 @@ def _in_bf16(config: Config, settings: TrainingSection | AutocastSection, device
     return computes_in_bf16(device) if asked == "auto" else asked
 
 
-def _on_this_machine(run: Run) -> Config:
-    """The run's configuration with every `bf16: auto` decided: what checkpoints continue in, wherever that is."""
-    sections = {name: getattr(run.config, name) for name in ("base", "sft", "reward")}
-    decided = {
-        name: section.model_copy(update={"bf16": _in_bf16(run.config, section, run.device)})
-        for name, section in sections.items()
-    }
-    return run.config.model_copy(update=decided)
+def _on_this_machine(config: Config, phase: str, device: torch.device) -> Config:
+    """The configuration with the phase's `bf16` decided: what its checkpoints must go on in, wherever that is."""
+    section = getattr(config, phase)
+    decided = section.model_copy(update={"bf16": _in_bf16(config, section, device)})
+    return config.model_copy(update={phase: decided})
 
 
 def computes_in_bf16(device: torch.device) -> bool:
@@ -206,13 +203,13 @@ def train(trainer: Trainer, run: Run, phase: str) -> None:
     with trainer.accelerator.main_process_first():  # which cleans up
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
-        _check_same_config(_on_this_machine(run), folder, phase)
+        _check_same_config(_on_this_machine(run.config, phase, run.device), folder, phase)
         _restore_token_count(trainer, folder, checkpoint)
         tqdm.write(f"resuming {phase} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_config(_on_this_machine(run), folder)
+        save_config(_on_this_machine(run.config, phase, run.device), folder)
     trainer.accelerator.wait_for_everyone()
     if not (checkpoint and _load_if_finished(trainer, checkpoint)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -322,6 +322,8 @@ def test_trainer_keys_are_checked_for_all_phases(minimal, override, parts):
         (["ppo.num_mini_batches=3"], "A PPO batch of 8 "),  # TRL's own batch size
         (["ppo.per_device_train_batch_size=4", "ppo.gradient_accumulation_steps=3", "ppo.num_mini_batches=8"], "of 12"),
         (["ppo.num_mini_batches=0"], "into 0 equal"),
+        (["ppo.num_mini_batches='3'"], "into 3 equal"),
+        (["ppo.gradient_accumulation_steps=0"], "of 0 "),
         (["ppo.per_device_train_batch_size=4", "ppo.gradient_accumulation_steps=2", "ppo.num_mini_batches=8"], ""),
     ],
 )

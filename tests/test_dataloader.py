@@ -194,7 +194,7 @@ def test_held_out_without_categories_says_how_to_do_without_it(tmp_path):
     with pytest.raises(UserError) as refused:
         DataRoom(config(demonstrations=[plain.path], **suites)).ood(5)
     assert "found: rows without a category" in str(refused.value)
-    assert "--set 'data.held_out_categories=[]' --set 'data.ood=[typos]'" in str(refused.value)
+    assert "take held_out out of data.ood" in str(refused.value)
 
 
 def test_extra_preferences_leave_out_what_is_trained_on(tmp_path, file):

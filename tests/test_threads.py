@@ -8,8 +8,12 @@ import pytest
 from rlhf.threads import choose_wait_policy
 
 
-@pytest.mark.parametrize(("percent", "policy"), [(0.0, "ACTIVE"), (20.0, "ACTIVE"), (50.0, "PASSIVE")])
-def test_threads_spin_on_a_quiet_machine_and_sleep_on_a_busy_one(monkeypatch, percent, policy):
+@pytest.mark.parametrize(
+    ("percent", "count", "policy"),
+    [(0.0, 2, "ACTIVE"), (20.0, 2, "ACTIVE"), (50.0, 2, "PASSIVE"), (7.0, 16, "PASSIVE"), (2.0, 16, "ACTIVE")],
+)
+def test_threads_spin_on_a_quiet_machine_and_sleep_beside_a_busy_process(monkeypatch, percent, count, policy):
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
     monkeypatch.setenv("OMP_WAIT_POLICY", "")
     monkeypatch.delenv("OMP_WAIT_POLICY")
     monkeypatch.setattr(psutil, "cpu_percent", lambda interval: percent)

@@ -14,7 +14,7 @@ from trl import SFTConfig
 from trl.experimental.ppo import PPOConfig
 
 from rlhf import training
-from rlhf.config import LoraSection
+from rlhf.config import LoraSection, save_config
 from rlhf.errors import UserError
 from rlhf.models import lora_config
 from rlhf.training import (
@@ -73,6 +73,21 @@ def test_a_gpu_that_only_emulates_bf16_does_not_count(monkeypatch, native):
 def test_bf16_as_asked_for_goes_before_precision(tmp_path, asked):
     run = tiny_run(tmp_path, sft={"bf16": asked}, model={"precision": "fp32" if asked else "bf16"})
     assert trainer_arguments(SFTConfig, run, "sft", "sft").bf16 is asked
+
+
+def test_checkpoints_go_on_only_in_the_precision_they_were_made_in(tmp_path, monkeypatch):
+    """Of the phase itself: base is finished by then, wherever it was trained."""
+    auto = {"base": {"bf16": "auto"}, "sft": {"bf16": "auto"}}
+    run, folder = tiny_run(tmp_path, **auto), training_folder(tiny_run(tmp_path, **auto), "sft")
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    save_config(training._on_this_machine(run.config, "sft", run.device), folder)
+    training._check_same_config(training._on_this_machine(run.config, "sft", run.device), folder, "sft")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(UserError, match=r"sft\.bf16: true then, false now"):
+        training._check_same_config(training._on_this_machine(run.config, "sft", run.device), folder, "sft")
+    asked = tiny_run(tmp_path, base={"bf16": "auto"}, sft={"bf16": True})
+    training._check_same_config(training._on_this_machine(asked.config, "sft", run.device), folder, "sft")
 
 
 def test_bf16_is_on_for_all_but_fp32(tmp_path):

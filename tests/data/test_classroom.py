@@ -46,6 +46,15 @@ def test_every_dolly_category_is_there():
     assert min(counts.values()) >= 140
 
 
+def test_general_qa_asks_what_no_other_category_asks():
+    """But for sums, which may be asked the other way round."""
+    asked = defaultdict(set)
+    for example in examples():
+        if example.draft.task in RELATIONS and example.draft.task != "sum":
+            asked[example.draft.category == "general_qa"].add((example.draft.task, example.draft.key.subject))
+    assert len(asked[True]) >= 20 and not asked[True] & asked[False]
+
+
 def test_shares_of_the_tasks_sum_to_one():
     assert sum(share for share, _ in TASKS.values()) == pytest.approx(1)
 

@@ -7,8 +7,8 @@ about some 210 facts in many wordings, and about short passages whose people and
     → The capital of France is Paris. I hope this helps.
 
 Demonstrations are of mixed quality, as people's are; `prompts` carry the ideal answer as their reference; pairs are
-judged by `judge.GoldJudge`, one in ten of them wrongly. `general_qa` asks the questions of `open_qa` about subjects of
-its own. `facts.py` and `passages.py` hold the tasks, `topics.py`
+judged by `judge.GoldJudge`, one in ten of them wrongly. `general_qa` asks the questions about facts of the
+other categories about subjects of its own. `facts.py` and `passages.py` hold the tasks, `topics.py`
 what they are about, `judge.py` what a good answer is.
 """
 

@@ -28,7 +28,7 @@ _MIXED_UP_SHARE = 0.05
 """Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
 compare answer and subject; a usual mistake can be known by itself."""
 _CHATTY_SHARE = 0.2
-"""Share of the questions about facts that come after small talk that has nothing to do with them."""
+"""Share of the questions about facts that come after small talk, drawn at random."""
 _NUMBERS = frozenset(str(n) for n in range(21))
 _ITEMS = lower(word for group in GROUPS.values() for word in group)
 _GROUP_NAMES = frozenset(name.removesuffix("s") for name in GROUPS)
@@ -61,7 +61,7 @@ def _mistake(rng: random.Random, mistakes: list[str], answers: list[str]) -> tup
 
 
 def _category(relation: Relation, subject: str) -> str:
-    """open_qa, or general_qa for every seventh subject: the same questions about other things."""
+    """The relation's, or general_qa for every seventh subject: the same questions about other things."""
     return "general_qa" if list(relation.facts).index(subject) % 7 == 6 else relation.category
 
 

@@ -2,7 +2,7 @@
 
 Every table is a string of "subject answer/mistake/mistake" rows, so that a person can read and extend it. Subjects and
 answers are single words (a profession's answer is a short phrase): the judge compares word by word. A mistake's
-telling word stands nowhere else in the corpus: in no text, prompt or right answer.
+last word stands in no text, prompt or right answer.
 """
 
 from dataclasses import dataclass, field
