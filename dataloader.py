@@ -132,7 +132,7 @@ def load_ood(config: Config, limit: int) -> dict[str, list[Prompt]]:
     for spec in config.data.ood:
         name, rows = label(spec), min(limit, spec.limit or limit)
         if spec.source in PERTURBATIONS:
-            prompts = _perturbed(config, spec, tested[:rows])
+            prompts = _perturbed(config, spec, tested, rows)
         else:
             prompts = _new_prompts(config, spec, seen)[:rows]
         if not prompts:
@@ -216,11 +216,12 @@ def _prompt_specs(config: Config) -> list[SourceSpec]:
     return config.data.prompts or config.data.demonstrations
 
 
-def _perturbed(config: Config, spec: SourceSpec, prompts: list[Prompt]) -> list[Prompt]:
+def _perturbed(config: Config, spec: SourceSpec, tested: list[Prompt], rows: int) -> list[Prompt]:
+    """Variants of the first prompts of the test split."""
     if spec.source == "long_context":
         # About two characters a token: the question and the added sentences then fill half of the room.
-        return long_context(prompts, budget=2 * config.data.max_prompt_tokens)
-    return PERTURBATIONS[spec.source](prompts)
+        return long_context(tested[:rows], others=tested, budget=2 * config.data.max_prompt_tokens)
+    return PERTURBATIONS[spec.source](tested[:rows])
 
 
 def _new_prompts(config: Config, spec: SourceSpec, seen: set[str]) -> list[Prompt]:

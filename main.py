@@ -34,7 +34,6 @@ def run(args: Namespace) -> None:
         raise UserError(f"Unknown phase {args.phase!r}.", expected=f"one of {', '.join(PHASES)}",
                         remedy=nearest(args.phase, PHASES))  # fmt: skip
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    choose_wait_policy()
     from dataloader import DataRoom, check_sources
     from rlhf.config import load_config
     from rlhf.preflight import check_model_name, check_output
@@ -44,6 +43,7 @@ def run(args: Namespace) -> None:
     check_output(folder)
     check_sources(config)
     check_model_name(config)
+    choose_wait_policy()
     from rlhf.run import Run  # loads torch, which takes seconds
 
     arguments = ["--config", args.config, "--output", str(folder)]

@@ -72,7 +72,7 @@ def _short(value: Any) -> str:
     if value is None:
         return "not set"
     text = yaml.safe_dump(_without_unset(value), default_flow_style=True, width=math.inf).replace("\n...", "").strip()
-    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
+    return text if len(text) <= 200 else (text[:200].rpartition(" ")[0] or text[:200]) + " …"
 
 
 def _without_unset(value: Any) -> Any:

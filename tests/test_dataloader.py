@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataloader import SOURCES, DataRoom, check_sources
-from rlhf.config import DataSection, SourceSpec, parse_config
+from rlhf.config import DataSection, SourceSpec, load_config, parse_config
 from rlhf.data.mixing import split_of
 from rlhf.data.source import Source
 from rlhf.errors import UserError
@@ -144,6 +144,12 @@ def test_perturbed_suites_are_variants_of_the_test_prompts(file):
     suites = room.ood(10)
     assert list(suites) == ["typos", "paraphrase", "long_context"]
     assert all([row.origin for row in suite] == tested for suite in suites.values())
+
+
+def test_the_notes_of_few_long_contexts_come_from_the_whole_test_split():
+    room = DataRoom(load_config("configs/tiny.yaml", []))
+    notes = {row.prompt[0].content.split("\n\n")[1] for row in room.ood(30)["long_context"]}
+    assert len(notes) > 20
 
 
 def test_a_prompt_file_is_a_suite_without_what_is_trained_on(tmp_path, file):

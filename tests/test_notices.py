@@ -27,7 +27,7 @@ def test_a_new_reward_head_is_no_news_but_any_other_missing_weight_is(keys, told
     assert passes("transformers.modeling_utils", report_of_missing(*keys)) == told
 
 
-def test_the_notice_is_as_transformers_really_writes_it(tmp_path, caplog):
+def test_the_notice_is_as_transformers_really_writes_it(tmp_path):
     """A network without a head is saved and loaded as a reward model, once with the filters and once without."""
     from transformers import AutoModelForSequenceClassification, GPTNeoConfig, GPTNeoForCausalLM
 

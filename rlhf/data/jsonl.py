@@ -19,6 +19,7 @@ from rlhf.data.source import Keep, Source, as_prompt, as_text
 from rlhf.errors import UserError
 from rlhf.records import Conversation, Demonstration, Preference, Prompt, ask, prompt_id
 
+_MADE_INSTEAD = "give a file of pairs; data.preferences=[made] makes pairs from the demonstrations instead"
 _PAIRS = "preference pairs"
 _KEYS = {
     "demonstrations": "prompt and completion; or messages, the last one the assistant's",
@@ -122,7 +123,9 @@ def _holds_no(spec: SourceSpec, wanted: str) -> NoReturn:
         f"{spec.path or spec.name} holds no {wanted}.",
         expected=f"rows with the keys {_KEYS[wanted]}",
         found=f"{recognise(first).name} rows, such as {shorten(dict(first.values))}",
-        remedy="set data.preferences=[made]: pairs are then made from the demonstrations" if wanted == _PAIRS else "",
+        remedy="give a file of pairs; data.preferences=[made] makes pairs from the demonstrations instead"
+        if wanted == _PAIRS
+        else "",
     )
 
 

@@ -2,7 +2,7 @@
 
     PERTURBATIONS["typos"](prompts)    # same ids and references; suite "typos", origin = the id of the original
 
-Each gives as many prompts, in the same order, depends on nothing but them, and rewrites the last turn only.
+Each gives as many prompts, in the same order, depends on nothing but its arguments, and rewrites the last turn only.
 """
 
 import re
@@ -41,15 +41,17 @@ def paraphrase(prompts: Sequence[Prompt]) -> list[Prompt]:
     ]
 
 
-def long_context(prompts: Sequence[Prompt], budget: int = 600) -> list[Prompt]:
+def long_context(prompts: Sequence[Prompt], others: Sequence[Prompt] | None = None, budget: int = 600) -> list[Prompt]:
     """Unrelated sentences from other prompts' contexts (without any: from references) put before the question.
 
     Args:
-        prompts: the others of them are what the sentences come from.
+        prompts: what is rewritten.
+        others: prompts that the sentences come from, the more the more varied; `prompts` themselves where None.
         budget: characters of the message that the added sentences may fill; one is added even where it does not fit.
     """
-    contexts = [split_context(_last(p))[1] for p in prompts]
-    passages = [text for text in (contexts if any(contexts) else [p.reference for p in prompts]) if text]
+    others = prompts if others is None else others
+    contexts = [split_context(_last(p))[1] for p in others]
+    passages = [text for text in (contexts if any(contexts) else [p.reference for p in others]) if text]
     return [
         _rewritten(p, "long_context", _with_notes(_last(p), passages, budget, _rng(p, "long_context"))) for p in prompts
     ]

@@ -99,3 +99,9 @@ def test_long_context_puts_foreign_sentences_before_the_question_within_its_budg
 def test_long_context_without_contexts_takes_references():
     first, second = prompt("One?", "Snow is white."), prompt("Two?", "Grass is green.")
     assert "Grass is green." in long_context([first, second])[0].prompt[0].content
+
+
+def test_long_context_of_few_prompts_takes_its_sentences_from_all_that_are_given():
+    variants = long_context(PROMPTS[:2], others=PROMPTS, budget=300)
+    lands = {land for variant in variants for land in re.findall(r"Land (\d+) is big", variant.prompt[0].content)}
+    assert len(variants) == 2 and len(lands) > 2

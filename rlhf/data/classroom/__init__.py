@@ -27,7 +27,7 @@ from rlhf.records import Demonstration, Preference, Prompt, ask, prompt_id
 DEMONSTRATIONS, PREFERENCES, TEXTS = 16_000, 24_000, 14_000
 """Rows that are made where the configuration sets no limit."""
 
-IDEAL_SHARE, BOTH_SHARE, WRONG_SHARE, OFF_TOPIC_SHARE = 0.22, 0.13, 0.13, 0.02
+IDEAL_SHARE, BOTH_SHARE, WRONG_SHARE, OFF_TOPIC_SHARE = 0.18, 0.13, 0.13, 0.02
 """Shares of the demonstrations: without a fault, wrong and in poor style, only wrong, off the topic.
 The rest is right and in poor style."""
 _POOR_STYLES = {"plain": 28, "curt": 20, "impolite": 16, "rambling": 14, "repetitive": 12, "cut_short": 10}
@@ -89,7 +89,7 @@ def _demonstration(row: Example, category: list[Example]) -> Demonstration:
 
 
 def _reply(rng: random.Random, row: Example, stranger: Example) -> str:
-    """What a person wrote: ideal two times of nine, else with a fault or two."""
+    """What a person wrote: ideal in eighteen of a hundred cases, else with a fault or two."""
     draft, luck = row.draft, rng.random()
     if luck < IDEAL_SHARE:
         return polished(rng, draft, draft.answer)

@@ -24,7 +24,7 @@ from rlhf.data.classroom.topics import (
     article,
 )
 
-_MIXED_UP_SHARE = 0.05
+_MIXED_UP_SHARE = 0.03
 """Share of the wrong answers to a fact that are another fact's right answer. To see through those, a reader has to
 compare answer and subject; a usual mistake can be known by itself."""
 _CHATTY_SHARE = 0.2

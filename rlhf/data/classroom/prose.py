@@ -57,4 +57,4 @@ def document(rng: random.Random) -> str:
 def small_talk(rng: random.Random, size: int) -> str:
     """As many sentences or short stories."""
     sorts = (_about_facts, _about_groups, _about_people, _about_animals, _story)
-    return " ".join(rng.choices(sorts, weights=(6, 1, 1, 1, 2))[0](rng) for _ in range(size))
+    return " ".join(rng.choices(sorts, weights=(5, 1, 1, 1, 3))[0](rng) for _ in range(size))
