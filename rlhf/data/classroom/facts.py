@@ -72,7 +72,7 @@ def fact(name: str, rng: random.Random) -> Draft:
     answer, *mistakes = relation.facts[subject]
     question = rng.choice(relation.questions).format(s=subject, **{"as": article(subject)})
     if rng.random() < _CHATTY_SHARE:
-        question = f"{small_talk(rng, rng.randint(1, 7))} {capital(question)}"
+        question = f"{small_talk(rng)} {capital(question)}"
     templates = tuple(t.replace("{s}", subject).replace("{as}", article(subject)) for t in relation.answers)
     answers = others(relation.answered.values(), but=[answer])
     wrong = tuple(_mistake(rng, mistakes, answers) for _ in range(3))

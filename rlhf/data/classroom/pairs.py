@@ -19,7 +19,7 @@ _TRUTH_SHARE, _CROSS_SHARE = 0.60, 0.08
 which answer is right, and a third as many pairs ask for it."""
 _TRUTH_STYLES = {"polished": 50, "plain": 20, "curt": 12, "impolite": 9, "rambling": 9}
 _WORSE_STYLES = {
-    "plain": 16, "curt": 16, "impolite": 15, "rambling": 15, "repetitive": 16, "cut_short": 14, "off_topic": 8,
+    "plain": 16, "curt": 16, "impolite": 15, "rambling": 15, "repetitive": 16, "cut_short": 14, "off_topic": 4,
 }  # fmt: skip
 _HEDGED_SHARE = 0.08
 

@@ -49,12 +49,18 @@ def _story(rng: random.Random) -> str:
     return rng.choice(PASSAGES)(rng).text
 
 
+def _talk(rng: random.Random, size: int, stories: int) -> str:
+    """As many sentences and short stories, `stories` of ten parts of them stories."""
+    sorts = (_about_facts, _about_groups, _about_people, _about_animals, _story)
+    weights = (7 - stories, 1, 1, 1, stories)
+    return " ".join(rng.choices(sorts, weights=weights)[0](rng) for _ in range(size))
+
+
 def document(rng: random.Random) -> str:
     """Two to five sentences or short stories, of one sort or of several."""
-    return small_talk(rng, rng.randint(2, 5))
+    return _talk(rng, rng.randint(2, 5), stories=2)
 
 
-def small_talk(rng: random.Random, size: int) -> str:
-    """As many sentences or short stories."""
-    sorts = (_about_facts, _about_groups, _about_people, _about_animals, _story)
-    return " ".join(rng.choices(sorts, weights=(5, 1, 1, 1, 3))[0](rng) for _ in range(size))
+def small_talk(rng: random.Random) -> str:
+    """One to four sentences or short stories, to stand before a question."""
+    return _talk(rng, rng.randint(1, 4), stories=4)
