@@ -37,10 +37,10 @@ def dependencies(result: str) -> tuple[str, ...]:
     return _SECTIONS[_SAME_AS.get(result, result)]
 
 
-def upstream(phase: str) -> list[str]:
-    """The phases whose results a phase starts from, in order."""
-    order = list(_SECTIONS)
-    return order[: order.index(phase)]
+def upstream(result: str) -> list[str]:
+    """The phases whose results a result or a merged model starts from, in order; for a report, all."""
+    order, phase = list(_SECTIONS), _SAME_AS.get(result, result)
+    return order[: order.index(phase)] if phase in order else order
 
 
 def differences(then: Config, now: Config, sections: Iterable[str]) -> Differences:

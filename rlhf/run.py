@@ -130,6 +130,11 @@ class Run:
         path = self.folder / name / "config.yaml"
         return load_config(path) if path.is_file() else None
 
+    def as_made(self, name: str) -> Config:
+        """What a result made now comes from: the configuration, its upstream sections as their results were made."""
+        made = {step: self.made_with(step) for step in upstream(name)}
+        return self.config.model_copy(update={step: getattr(then, step) for step, then in made.items() if then})
+
     def _refuse_if_other(self, name: str, sections: tuple[str, ...], remedy: str) -> None:
         then = self.made_with(name)
         found = differences(then, self.config, sections) if then else {}
@@ -151,7 +156,7 @@ class Run:
         aside.mkdir(parents=True)
         try:
             write(aside)
-            save_config(self.config, aside)
+            save_config(self.as_made(name), aside)
             replace_folder(aside, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from itertools import takewhile
@@ -58,6 +59,7 @@ def trainer_arguments(
         "dataloader_pin_memory": run.device.type == "cuda",
     }
     values |= (defaults or {}) | settings.trainer_args
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the configuration decides, not what a launcher passes on
     try:
         return kind(**values)
     except (ValueError, TypeError, ImportError) as error:
@@ -203,13 +205,13 @@ def train(trainer: Trainer, run: Run, phase: str) -> None:
     with trainer.accelerator.main_process_first():  # which cleans up
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
-        _check_same_config(_on_this_machine(run.config, phase, run.device), folder, phase)
+        _check_same_config(_on_this_machine(run.as_made(phase), phase, run.device), folder, phase)
         _restore_token_count(trainer, folder, checkpoint)
         tqdm.write(f"resuming {phase} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_config(_on_this_machine(run.config, phase, run.device), folder)
+        save_config(_on_this_machine(run.as_made(phase), phase, run.device), folder)
     trainer.accelerator.wait_for_everyone()
     if not (checkpoint and _load_if_finished(trainer, checkpoint)):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -220,7 +222,8 @@ def _load_if_finished(trainer: Trainer, checkpoint: Path) -> bool:
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
     if state.global_step < state.max_steps:
         return False
-    trainer._load_from_checkpoint(str(checkpoint))
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or str(checkpoint))
     state.init_training_references(trainer, state.max_steps, state.num_train_epochs, None)
     trainer.state = state
     events = trainer.callback_handler

@@ -184,6 +184,16 @@ def test_a_result_is_up_to_date_while_what_it_depends_on_is_the_same(run):
     assert replace(run, config=later).is_up_to_date("sft")
 
 
+def test_a_result_made_from_an_sft_of_other_settings_is_not_kept_once_that_is_made_anew(run):
+    other = replace(run, config=small_config(sft={"learning_rate": 0.5}))
+    other.publish("sft", writer("x"))
+    run.publish("reward", writer("x"))
+    run.publish("sft", writer("y"))
+    assert run.is_up_to_date("sft")
+    with pytest.raises(UserError, match=r"sft\.learning_rate: 0\.5 then"):
+        run.is_up_to_date("reward")
+
+
 @pytest.mark.parametrize("section", ["base", "lora", "sft"])
 def test_a_result_whose_own_or_upstream_settings_changed_is_not_kept(run, section):
     run.publish("sft", writer("x"))

@@ -123,9 +123,7 @@ def _holds_no(spec: SourceSpec, wanted: str) -> NoReturn:
         f"{spec.path or spec.name} holds no {wanted}.",
         expected=f"rows with the keys {_KEYS[wanted]}",
         found=f"{recognise(first).name} rows, such as {shorten(dict(first.values))}",
-        remedy="give a file of pairs; data.preferences=[made] makes pairs from the demonstrations instead"
-        if wanted == _PAIRS
-        else "",
+        remedy=_MADE_INSTEAD if wanted == _PAIRS else "",
     )
 
 

@@ -14,7 +14,9 @@ REWARD_RISE = 0.05
 GOLD_FALL = 0.01
 BLEU_FALL = 1.0
 DISTINCT_FALL = 0.10
-"""Relative fall of distinct-2."""
+"""Relative fall of distinct-2 …"""
+ALIKE_IN_LENGTH = 1.2
+"""… of replies at most this much longer: it falls with length by itself."""
 REPETITION_RISE = 0.10
 LENGTH_RATIO = 1.5
 """Replies this much longer, or shorter, than before."""
@@ -89,11 +91,15 @@ def _rise_and_falls(old: Values, new: Values) -> tuple[str, dict[str, str]]:
     falls = {}
     for key, (name, digits, least) in FALLS.items():
         first, second = old[key], new[key]
-        if first is None or second is None:
+        if first is None or second is None or (key == "distinct_2" and _much_longer(old, new)):
             continue
         if first - second > least * (first if key == "distinct_2" else 1):
             falls[key] = f"{name} fell from {first:.{digits}f} to {second:.{digits}f}"
     return f"reward rose from {a:.2f} to {b:.2f}", falls
+
+
+def _much_longer(old: Values, new: Values) -> bool:
+    return bool(new["length_mean"] > ALIKE_IN_LENGTH * old["length_mean"])
 
 
 def _listed(falls: dict[str, str]) -> str:

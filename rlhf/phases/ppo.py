@@ -14,7 +14,7 @@ from trl.experimental.ppo import PPOConfig
 from reward_model import RewardModel
 from rlhf.backbone import Backbone
 from rlhf.encoding import Encoder, data_statistics
-from rlhf.models import load_merged
+from rlhf.models import check_context, load_merged
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
 from rlhf.training import count_trainable, save_model, save_result, trainer_arguments, training_folder, watch
@@ -52,6 +52,9 @@ def _train_policy(
     tokenizer = run.tokenizer()
     encoder = Encoder(tokenizer, limits)
     backbone = Backbone(start, run.config, tokenizer, run.device)
+    check_context(
+        backbone.policy, limits.max_prompt_tokens + args.response_length, "data.max_prompt_tokens + ppo.response_length"
+    )
     reward_model = RewardModel.load(reward_folder, tokenizer, run.config.model.precision, run.device)
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = encoder.prompts(training)

@@ -11,9 +11,10 @@ from trl import RewardConfig
 
 from reward_model import Normalisation, PairwiseRewardTrainer, RewardModel
 from rlhf.encoding import Encoder, data_statistics
+from rlhf.errors import UserError
 from rlhf.generation import sft_sampler
 from rlhf.models import load_merged, trainable_model
-from rlhf.records import Preference
+from rlhf.records import Demonstration, Preference
 from rlhf.run import TRAINED_ON, Run
 from rlhf.training import count_trainable, save_model, save_result, train, trainer_arguments
 
@@ -32,6 +33,7 @@ def run_phase(run: Run) -> dict[str, float]:
     given: dict[str, list[Preference]] = {split: run.data.preferences(split, sampler) for split in TRAINED_ON}
     rows, held_out = (encoder.preferences(given[split], margin=settings.margin) for split in TRAINED_ON)
     data = data_statistics(given, encoder)
+    calibration = _calibration_rows(run)
     model = trainable_model(start, run.config, "reward", tokenizer, run.device)
     print(f"reward: {len(rows):,} pairs ({encoder.summary()}); {count_trainable(model)}")
     trainer = PairwiseRewardTrainer(
@@ -40,15 +42,27 @@ def run_phase(run: Run) -> dict[str, float]:
     train(trainer, run, "reward")
     metrics = trainer.evaluate()
     trained = trainer.accelerator.unwrap_model(trainer.model)
-    normalisation = _normalise(run, trained, encoder, args.per_device_eval_batch_size)
+    normalisation = _normalise(calibration, trained, encoder, args.per_device_eval_batch_size)
     if trainer.is_world_process_zero():
         folder = save_result(run, "reward", trained, tokenizer, normalisation.save, data=data)
         run.publish(MERGED, lambda aside: _write_merged(folder, aside, run, normalisation))
     return {"eval_accuracy": metrics["eval_accuracy"], "eval_loss": metrics["eval_loss"]}
 
 
-def _normalise(run: Run, model: torch.nn.Module, encoder: Encoder, batch_size: int) -> Normalisation:
+def _calibration_rows(run: Run) -> list[Demonstration]:
+    """The demonstrations on which rewards get mean 0 and standard deviation 1."""
     rows = run.data.demonstrations("validation")[: run.config.reward.calibration_rows]
+    if len(rows) < 2:
+        raise UserError(
+            "Rewards cannot be normalised.",
+            expected="at least 2 validation demonstrations",
+            found=str(len(rows)),
+            remedy="raise data.validation_fraction, or give more demonstrations",
+        )
+    return rows
+
+
+def _normalise(rows: list[Demonstration], model: torch.nn.Module, encoder: Encoder, batch_size: int) -> Normalisation:
     sequences = [encoder.prompt(row.prompt) + encoder.reply(row.completion) for row in rows]
     return Normalisation.of(RewardModel(model, encoder.tokenizer.pad_token_id).score_ids(sequences, batch_size))
 

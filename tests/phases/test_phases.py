@@ -107,6 +107,25 @@ def test_calibration_uses_no_more_rows_than_configured(tmp_path, finished):
     assert Normalisation.load(tmp_path / "reward").rows == 3
 
 
+def test_one_demonstration_is_too_few_to_normalise_on(tmp_path, finished, monkeypatch):
+    run = replace(finished, folder=tmp_path)
+    for name in ("base", "sft"):
+        (tmp_path / name).symlink_to(finished.folder / name)
+    one = finished.data.demonstrations("validation")[:1]
+    monkeypatch.setattr(type(run.data), "demonstrations", lambda self, split: one)
+    with pytest.raises(UserError, match="at least 2 validation demonstrations"):
+        reward.run_phase(run)
+    assert not (tmp_path / "reward").exists()
+
+
+def test_replies_longer_than_the_context_are_refused_before_ppo_starts(tmp_path, finished):
+    run = tiny_run(tmp_path, lora={"phases": finished.config.lora.phases}, ppo={"response_length": 500})
+    for name in ("base", "sft", "reward"):
+        (tmp_path / name).symlink_to(finished.folder / name)
+    with pytest.raises(UserError, match=r"ppo\.response_length"):
+        ppo.run_phase(run)
+
+
 def test_the_reward_phase_hands_in_a_sampler_of_sft_replies(finished):
     replies = finished.data.sampler(finished.data.prompts("test"))
     assert len(replies) == 4 and all(isinstance(text, str) for text in replies)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 import main
 from tests.phases.helpers import metrics as rows_of
@@ -53,14 +54,16 @@ def test_reward_trains_on_two_processes(world):
 
 @pytest.mark.parametrize("sft_coef", [0.0, 0.3])  # the supervised term has no use for the value head
 def test_ppo_trains_on_two_processes(world, sft_coef):
-    printed = launch(world, "ppo", "--resume", "--set", f"ppo.sft_coef={sft_coef}")
+    printed = launch(world, "ppo", "--resume", "--set", f"ppo.sft_coef={sft_coef}",
+                     "ppo.total_episodes=32", "ppo.eval_prompts=0")  # fmt: skip
     assert printed.count("PPO cannot be resumed yet, so --resume starts it from the beginning") == 1
     assert (world / "run" / "ppo" / "adapter_model.safetensors").is_file()
     assert (world / "run" / "rlhf_gpt_neo_model" / "model.safetensors").is_file()
     updates = [row for row in rows_of(world / "run" / "ppo") if "objective/kl" in row]
     assert [row["step"] for row in updates] == list(range(1, len(updates) + 1))
-    assert updates[-1]["episode"] == 16
+    assert updates[-1]["episode"] == 32
     assert updates[0]["objective/kl"] == pytest.approx(0, abs=1e-5)
-    assert [row["best/update"] for row in rows_of(world / "run" / "ppo") if "best/update" in row][0] in (0, 1)
+    adapter = load_file(world / "run" / "ppo" / "adapter_model.safetensors")
+    assert all(weight.any() for name, weight in adapter.items() if "lora_B" in name)  # which start at zero
     assert ("loss/sft_avg" in updates[0]) == (sft_coef > 0)
     assert not list((world / "run").glob(".*"))

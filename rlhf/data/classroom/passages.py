@@ -13,7 +13,6 @@ from rlhf.data.classroom.topics import COLOURS, DAYS, NAMES, OBJECTS, PLACES
 
 _DAYS = DAYS.split()
 _COUNTS = [str(n) for n in range(2, 10)]
-_PLURALS = [f"{word}s" for word in OBJECTS]
 _VOCABULARY = {"name": NAMES, "object": OBJECTS, "place": PLACES, "colour": COLOURS, "day": _DAYS, "number": _COUNTS}
 
 
