@@ -50,7 +50,10 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 2, str(error)
     causes = list(_causes(error))
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):  # libraries wrap what interrupts their import
-        return 130, "interrupted; finished results are intact.\n  to do: the same command with --resume goes on"
+        return 130, (
+            "interrupted; finished results are intact.\n  to do: the same command with --resume goes on from the last "
+            "checkpoint (PPO starts again)"
+        )
     if any(_is_disk_full(cause) for cause in causes):
         return 2, (
             f"The disk is full.\n  found: {_first_line(error)}\n  to do: free some space, or choose another --output; "

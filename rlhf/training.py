@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
@@ -173,13 +174,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose trainer state, which is written last, is whole; broken ones are deleted."""
+    """The newest checkpoint whose trainer state, which is written last, and weights are whole; others are deleted."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
     for checkpoint in found:
         try:
             json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
+            for weights in checkpoint.glob("*.safetensors"):
+                with safe_open(weights, "pt"):  # reads the header, and whether the file is as long as it says
+                    pass
             return checkpoint
-        except (OSError, ValueError):
+        except (OSError, ValueError, SafetensorError):
             logger.warning("%s was cut short and is left out", checkpoint)
             shutil.rmtree(checkpoint, ignore_errors=True)
     return None

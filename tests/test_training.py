@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig
 from trl.experimental.ppo import PPOConfig
@@ -190,6 +190,14 @@ def test_broken_checkpoints_are_ignored_and_deleted(tmp_path):
     broken = [checkpoint(tmp_path, 2, None), checkpoint(tmp_path, 3, ""), checkpoint(tmp_path, 4, '{"global_step": 4')]
     assert last_complete_checkpoint(tmp_path) == whole
     assert not any(path.exists() for path in broken)
+
+
+def test_a_checkpoint_whose_weights_were_cut_short_is_ignored(tmp_path):
+    for step in (1, 2):
+        save_file({"weight": torch.ones(100)}, checkpoint(tmp_path, step) / "model.safetensors")
+    with (tmp_path / "checkpoint-2" / "model.safetensors").open("r+b") as file:
+        file.truncate(200)
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
 
 
 def test_no_checkpoint_is_none(tmp_path):

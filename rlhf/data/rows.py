@@ -140,7 +140,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
             f"{where}: not UTF-8.",
             expected="UTF-8 text",
             found=f"byte {line[error.start]:#04x} at column {error.start + 1}",
-            remedy="convert the file: iconv -f latin1 -t utf-8",
+            remedy="convert the file: iconv -f ENCODING -t utf-8 (often latin1 or utf-16)",
         ) from None
     except (json.JSONDecodeError, RecursionError) as error:
         found = f"{error}: {shorten(line)}"

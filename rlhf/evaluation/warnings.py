@@ -49,7 +49,8 @@ def find_warnings(report: Values) -> list[Values]:
     systems = report["systems"]
     found: list[Values] = []
     for before, after in (("SO", "SPP"), ("SO", "RO")):
-        if before in systems and after in systems:
+        moved = report["kept_updates"].get(after) != 0  # else it is what it started from, and PPO changed nothing
+        if before in systems and after in systems and moved:
             found += _hacking(before, systems[before], after, systems[after])
             found += _drift(before, systems[before], after, systems[after])
     if "SPP" in systems:

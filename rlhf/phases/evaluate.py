@@ -90,7 +90,7 @@ def run_phase(run: Run) -> dict[str, float]:
 
 
 def find_systems(run: Run) -> tuple[dict[str, str], dict[str, str]]:
-    """Systems that exist → hub name or folder; systems that do not → why, with the command that makes them."""
+    """Systems that exist → hub name or folder; systems that do not → why, with the phase that makes them."""
     sources, absent = {}, {}
     for name, folder in FOLDERS.items():
         if name == "RR" and run.config.model.name:
@@ -99,7 +99,7 @@ def find_systems(run: Run) -> tuple[dict[str, str], dict[str, str]]:
             sources[name] = str(run.result(folder))
         else:
             phase = "all --resume" if name == "RO" else folder
-            absent[name] = f"not trained; run: {run.command(phase)}"
+            absent[name] = f"not trained; `--phase {phase}` makes it, with the other options as they were"
     return sources, absent
 
 

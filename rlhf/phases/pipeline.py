@@ -60,6 +60,7 @@ def _read_all(run: Run) -> None:
         run.data.demonstrations(split)
         run.data.preferences(split)
         run.data.prompts(split)
+    reward.calibration_rows(run)
     run.data.extra_preferences()
     run.data.ood(1)
 

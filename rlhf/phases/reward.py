@@ -33,7 +33,7 @@ def run_phase(run: Run) -> dict[str, float]:
     given: dict[str, list[Preference]] = {split: run.data.preferences(split, sampler) for split in TRAINED_ON}
     rows, held_out = (encoder.preferences(given[split], margin=settings.margin) for split in TRAINED_ON)
     data = data_statistics(given, encoder)
-    calibration = _calibration_rows(run)
+    calibration = calibration_rows(run)
     model = trainable_model(start, run.config, "reward", tokenizer, run.device)
     print(f"reward: {len(rows):,} pairs ({encoder.summary()}); {count_trainable(model)}")
     trainer = PairwiseRewardTrainer(
@@ -49,8 +49,8 @@ def run_phase(run: Run) -> dict[str, float]:
     return {"eval_accuracy": metrics["eval_accuracy"], "eval_loss": metrics["eval_loss"]}
 
 
-def _calibration_rows(run: Run) -> list[Demonstration]:
-    """The demonstrations on which rewards get mean 0 and standard deviation 1."""
+def calibration_rows(run: Run) -> list[Demonstration]:
+    """The demonstrations on which rewards get mean 0 and standard deviation 1. Raises `UserError` below two."""
     rows = run.data.demonstrations("validation")[: run.config.reward.calibration_rows]
     if len(rows) < 2:
         raise UserError(
