@@ -58,10 +58,11 @@ def parse_arguments(argv: list[str], phases: dict[str, str]) -> argparse.Namespa
     parser.add_argument("--output", metavar="DIR", help="folder of results (default: models/<name of the config>)")
     parser.add_argument(
         "--set",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="set one setting, the value in YAML; may be repeated",
+        help="set settings, the values in YAML; may be repeated",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished phases stay")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -226,7 +226,7 @@ def test_a_folder_of_another_configuration_is_left_alone(world, command, overrid
 
 
 def test_what_no_training_depends_on_may_differ_from_then(world, command):
-    different = ["--set", "data.ood=[typos]", "--set", "model.device=auto", "--set", "test.prompts=9"]
+    different = ["--set", "data.ood=[typos]", "model.device=auto", "--set", "test.prompts=9"]
     assert_one_message(*command(*world.args("test"), *different), "needs the result of phase reward")
 
 

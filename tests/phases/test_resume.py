@@ -86,7 +86,10 @@ def finish(world: Path, phase: str, output: Path, *more: str) -> None:
 
 def checkpoints(output: Path, phase: str) -> dict[str, bool]:
     """Name → whether its trainer state, the last file of a checkpoint, is whole."""
-    return {folder.name: is_whole(folder) for folder in (output / "training" / phase).glob("checkpoint-*")}
+    try:
+        return {folder.name: is_whole(folder) for folder in (output / "training" / phase).glob("checkpoint-*")}
+    except FileNotFoundError:  # a fresh run clears the folder, which `glob` may have found a moment before
+        return {}
 
 
 def is_whole(checkpoint: Path) -> bool:
