@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 from trl import RewardTrainer
 
 from rlhf.config import Precision
+from rlhf.fused import fuse_kernels
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.padding import pad_right
 
@@ -45,6 +46,14 @@ class Normalisation(NamedTuple):
     def of(cls, raw_rewards: Tensor) -> Self:
         """Measured on raw rewards (N,) of held-out demonstrations, N at least 2."""
         return cls(raw_rewards.mean().item(), max(raw_rewards.std().item(), 1e-6), len(raw_rewards))
+
+    def of_head(self, head: nn.Linear) -> nn.Linear:
+        """A head whose output is what this makes of the output of `head` (D → 1, no bias)."""
+        normalised = nn.Linear(head.in_features, 1).to(head.weight.device)
+        with torch.no_grad():
+            normalised.weight.copy_(head.weight / self.std)
+            normalised.bias.fill_(-self.mean / self.std)
+        return normalised
 
     def save(self, folder: Path) -> None:
         (folder / NORMALISATION_FILE).write_text(json.dumps(self._asdict()) + "\n", encoding="utf-8")
@@ -77,6 +86,7 @@ class RewardModel:
         model: Any = load_base(base_of(folder), tokenizer, precision, device, reward=True)
         if is_adapter(folder):
             model = PeftModel.from_pretrained(model, str(folder))
+        fuse_kernels(model)
         return cls(model, tokenizer.pad_token_id, Normalisation.load(folder))
 
     @torch.no_grad()

@@ -3,15 +3,14 @@
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
-from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from rlhf.data.source import Sampler
+from rlhf.decoding import Sampling, decode
 from rlhf.encoding import Encoder
 from rlhf.models import load_causal_lm
 from rlhf.padding import pad_left
+from rlhf.randomness import generator
 from rlhf.records import Prompt
 from rlhf.run import Run
 from rlhf.tokenizer import decode_reply
@@ -36,58 +35,18 @@ def sample_replies(
     tokenizer, limits = encoder.tokenizer, encoder.limits
     encoded = [encoder.prompt(prompt.prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-    config = sampling_config(tokenizer, temperature, limits.max_response_tokens)
+    sampling = Sampling(limits.max_response_tokens, (tokenizer.eos_token_id,), tokenizer.pad_token_id, temperature)
+    luck = torch.rand(len(prompts), limits.max_response_tokens, generator=generator(seed, "replies"))
     device = next(model.parameters()).device
     replies: list[Sampled | None] = [None] * len(prompts)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for start in tqdm(range(0, len(order), batch_size), desc=title, unit="batch"):
-            rows = order[start : start + batch_size]
-            ids, mask = pad_left([encoded[i] for i in rows], tokenizer.pad_token_id)
-            output = generate(model, ids.to(device), mask.to(device), config).tolist()
-            for i, reply in zip(rows, output, strict=True):
-                replies[i] = _finish(encoded[i], reply, tokenizer)
+    for start in tqdm(range(0, len(order), batch_size), desc=title, unit="batch"):
+        rows = order[start : start + batch_size]
+        ids, mask = pad_left([encoded[i] for i in rows], tokenizer.pad_token_id)
+        found = decode(model, ids.to(device), mask.to(device), sampling, luck[rows])
+        for i, tokens, real, ended in zip(rows, found.tokens, found.mask, found.ended.tolist(), strict=True):
+            reply = tokens[real].tolist()
+            replies[i] = Sampled(encoded[i], reply, decode_reply(tokenizer, reply), ended)
     return [reply for reply in replies if reply is not None]
-
-
-def sampling_config(tokenizer: PreTrainedTokenizerFast, temperature: float, max_new_tokens: int) -> GenerationConfig:
-    """Sampling from the whole distribution at a temperature (0: greedy), up to the end of sequence, never a pad."""
-    greedy = {"do_sample": False}
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else greedy
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        suppress_tokens=[tokenizer.pad_token_id],
-        **sampling,
-    )
-
-
-@torch.no_grad()
-def generate(model: Any, ids: Tensor, mask: Tensor, config: GenerationConfig) -> Tensor:
-    """Replies (B, R), padded right, to prompts (B, P), padded left; by `config` and nothing else.
-
-    What a configuration leaves open, `generate` takes from the model's own (a published model may bring a
-    repetition_penalty, bad_words_ids or num_beams), and much of it cannot be switched off by a value. So the model's
-    own is laid aside meanwhile.
-    """
-    owners = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
-    own = [owner.generation_config for owner in owners]
-    for owner in owners:
-        owner.generation_config = GenerationConfig()
-    try:
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-    finally:
-        for owner, settings in zip(owners, own, strict=True):
-            owner.generation_config = settings
-    return output[:, ids.shape[1] :]
-
-
-def _finish(prompt_ids: list[int], reply: list[int], tokenizer: PreTrainedTokenizerFast) -> Sampled:
-    ended = tokenizer.eos_token_id in reply
-    if ended:
-        reply = reply[: reply.index(tokenizer.eos_token_id) + 1]
-    return Sampled(prompt_ids, reply, decode_reply(tokenizer, reply), ended)
 
 
 def sft_sampler(run: Run) -> Sampler:

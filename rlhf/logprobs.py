@@ -1,56 +1,175 @@
-"""Log-probabilities of replies: one forward pass, the vocabulary projection at reply positions only."""
+"""Log-probabilities of replies: one forward pass of the trunk, the vocabulary only where a reply token stands.
+
+N tokens, D the trunk's width, V vocabulary entries. The vocabulary projection works on so many tokens at a time that
+its logits stay small, and keeps none of them: what the backward pass needs of N·V logits is N·D numbers.
+"""
 
 from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rlhf.linear import FastLinear, linear
 from rlhf.padding import pad_left, pad_right
 
-
-class Distribution(NamedTuple):
-    """What a model says before each of R reply tokens."""
-
-    log_probs: Tensor
-    """(B, R, V), fp32; the pad token has probability 0."""
-    hidden: Tensor
-    """(B, R, D), the trunk's last hidden state."""
+CHUNK_LOGITS = 1 << 23
+"""Logits at a time: 32 MB in fp32."""
 
 
-def reply_distribution(
-    model: PreTrainedModel | PeftModel,
-    sequences: Tensor,
-    attention_mask: Tensor,
-    prompt_width: int,
-    temperature: float,
-    pad_token_id: int,
-) -> Distribution:
-    """Next-token distributions at the reply positions.
+class TokenLogprobs(NamedTuple):
+    """What a distribution over the vocabulary says about each of N tokens."""
+
+    logprobs: Tensor
+    """(N,), fp32."""
+    entropy: Tensor
+    """(N,) of the whole distribution, nats; to look at only: no gradient passes it. Zeros where not asked for."""
+
+
+def reply_hidden(
+    model: PreTrainedModel | PeftModel, sequences: Tensor, attention_mask: Tensor, prompt_width: int
+) -> Tensor:
+    """The trunk's last hidden state (B, R, D) before each reply token.
 
     Args:
         model: a causal language model; active adapters count.
         sequences: (B, P + R) token ids, prompt padded left, reply right.
         attention_mask: (B, P + R), 1 on real tokens. Position ids follow from it.
         prompt_width: P.
+    """
+    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    hidden = (
+        causal_lm(model)
+        .base_model(input_ids=sequences, attention_mask=attention_mask, position_ids=positions, use_cache=False)
+        .last_hidden_state
+    )
+    return hidden[:, prompt_width - 1 : -1]
+
+
+def masked_logprobs(
+    model: PreTrainedModel | PeftModel,
+    sequences: Tensor,
+    attention_mask: Tensor,
+    mask: Tensor,
+    temperature: float,
+    pad_token_id: int,
+) -> TokenLogprobs:
+    """Log-probabilities (B, R) of the reply tokens for which `mask` (B, R) is true; 0 elsewhere.
+
+    Arguments as for `reply_hidden` and `token_logprobs`; R is the width of `mask`.
+    """
+    hidden = reply_hidden(model, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+    tokens = sequences[:, -mask.shape[1] :]
+    found = token_logprobs(
+        causal_lm(model).get_output_embeddings(), hidden[mask], tokens[mask], temperature, pad_token_id
+    )
+    return TokenLogprobs(*(spread(part, mask) for part in found))
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Values (N,) at the N true places of `mask` (B, R), 0 at the others."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+
+
+def causal_lm(model: PreTrainedModel | PeftModel) -> Any:
+    """The language model itself, without peft's wrapper; its adapters stay in it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def token_logprobs(
+    head: Any, hidden: Tensor, tokens: Tensor, temperature: float, pad_token_id: int, *, entropy: bool = False
+) -> TokenLogprobs:
+    """Log-probabilities of tokens, a few rows of logits at a time.
+
+    Args:
+        head: the vocabulary projection, D → V.
+        hidden: (N, D), the state before each token.
+        tokens: (N,).
         temperature: logits are divided by it.
         pad_token_id: never sampled, so it takes no part in the distribution.
+        entropy: whether the entropies are wanted, too.
     """
-    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    hidden = causal.base_model(
-        input_ids=sequences, attention_mask=attention_mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    hidden = hidden[:, prompt_width - 1 : -1]  # the state before each reply token
-    logits = causal.get_output_embeddings()(hidden).float() / temperature
-    logits[..., pad_token_id] = torch.finfo(torch.float32).min
-    return Distribution(logits.log_softmax(-1), hidden)
+    if type(head) in (nn.Linear, FastLinear):
+        return TokenLogprobs(
+            *_LinearTokenLogprobs.apply(hidden, head.weight, head.bias, tokens, temperature, pad_token_id, entropy)
+        )
+    parts = []
+    for rows in _chunks(len(hidden), int(head.out_features)):  # a head with an adapter of its own
+        logits = checkpoint(head, hidden[rows], use_reentrant=False)
+        log_probs = scale_logits(logits, temperature, pad_token_id).log_softmax(-1)
+        picked = log_probs.gather(-1, tokens[rows, None]).squeeze(-1)
+        parts.append((picked, _entropy(log_probs.detach(), entropy)))
+    return TokenLogprobs(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def token_logprobs(log_probs: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities (B, R) of the tokens (B, R) under distributions (B, R, V)."""
-    return log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_LOGITS // vocabulary)
+    return [slice(start, start + size) for start in range(0, max(rows, 1), size)]
+
+
+def scale_logits(logits: Tensor, temperature: float, pad_token_id: int) -> Tensor:
+    """fp32, at the temperature, the pad as unlikely as can be."""
+    logits = logits.float().div_(temperature)
+    logits[..., pad_token_id] = torch.finfo(torch.float32).min / 2
+    return logits
+
+
+def _entropy(log_probs: Tensor, wanted: bool) -> Tensor:
+    """(n,) of distributions (n, V), without a third array of their size."""
+    if not wanted:
+        return log_probs.new_zeros(len(log_probs))
+    return -torch.bmm(log_probs.exp().unsqueeze(1), log_probs.unsqueeze(2)).flatten()
+
+
+class _LinearTokenLogprobs(torch.autograd.Function):
+    """log softmax(h·Wᵀ + b)[token] for each row, and its derivative, known before any gradient arrives.
+
+    Since ∂/∂h log p(token) = (W[token] − p·W) / temperature does not depend on what comes behind, the forward pass
+    leaves just that, (N, D), for the backward pass. A head that is trained itself computes its probabilities again.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float, pad: int,
+        entropy: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        logprobs, entropies = torch.empty(2, len(hidden), device=hidden.device)
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for rows in _chunks(len(hidden), len(weight)):
+            log_probs = _log_probs(hidden[rows], weight, bias, temperature, pad)
+            logprobs[rows] = log_probs.gather(-1, tokens[rows, None]).squeeze(-1)
+            entropies[rows] = _entropy(log_probs, entropy)
+            if slope is not None:
+                probs = log_probs.exp_().to(weight.dtype)
+                slope[rows] = (weight[tokens[rows]] - linear(probs, weight.t())) / temperature
+        ctx.mark_non_differentiable(entropies)
+        ctx.save_for_backward(slope, hidden, weight, bias, tokens)
+        ctx.settings = temperature, pad
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        slope, hidden, weight, bias, tokens = ctx.saved_tensors
+        temperature, pad = ctx.settings
+        to_hidden = None if slope is None else grad.to(slope.dtype).unsqueeze(1) * slope
+        to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        if to_weight is not None or to_bias is not None:
+            for rows in _chunks(len(hidden), len(weight)):
+                to_logits = _log_probs(hidden[rows], weight, bias, temperature, pad).exp_().neg_()
+                to_logits[torch.arange(len(to_logits)), tokens[rows]] += 1
+                to_logits = (to_logits * (grad[rows, None] / temperature)).to(weight.dtype)
+                if to_weight is not None:
+                    to_weight += linear(to_logits.t(), hidden[rows].t())
+                if to_bias is not None:
+                    to_bias += to_logits.sum(0)
+        return to_hidden, to_weight, to_bias, None, None, None, None
+
+
+def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, pad_token_id: int) -> Tensor:
+    return scale_logits(linear(hidden, weight, bias), temperature, pad_token_id).log_softmax(-1)
 
 
 @torch.no_grad()
@@ -74,10 +193,9 @@ def reply_logprobs(
         reply_ids, reply_mask = pad_right([replies[i] for i in rows], pad_token_id)
         sequences = torch.cat([prompt_ids, reply_ids], dim=1).to(device)
         mask = torch.cat([prompt_mask, reply_mask], dim=1).to(device)
-        log_probs, _ = reply_distribution(
-            model, sequences, mask, prompt_ids.shape[1], temperature, pad_token_id
-        )  # fmt: skip
-        picked = token_logprobs(log_probs, reply_ids.to(device)) * reply_mask.to(device)
-        for i, value in zip(rows, picked.sum(1).tolist(), strict=True):
+        found = masked_logprobs(
+            model, sequences, mask, reply_mask.to(device).bool(), temperature, pad_token_id
+        ).logprobs  # fmt: skip
+        for i, value in zip(rows, found.sum(1).tolist(), strict=True):
             sums[i] = value
     return sums

@@ -22,6 +22,7 @@ from transformers import (
 
 from rlhf.config import Config, LoraSection, Precision, Shape
 from rlhf.errors import UserError
+from rlhf.fused import fuse_kernels
 from rlhf.hub import reachable_or_cached
 
 REWARD_HEAD = "score"
@@ -141,6 +142,7 @@ def load_causal_lm(
     model: Any = load_base(base_of(folder), tokenizer, precision, device)
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, folder)
+    fuse_kernels(model)
     return model.eval().requires_grad_(False)
 
 
@@ -180,6 +182,7 @@ def trainable_model(
         model = model.to(device=device, dtype=_dtype(precision))
         if reward:
             init_reward_head(model)
+        fuse_kernels(model)
         return model
     base = load_base(base_of(start), tokenizer, precision, device, reward=reward)
     model = get_peft_model(base, lora_config(config.lora, reward=reward))
@@ -187,6 +190,7 @@ def trainable_model(
         _copy_adapter(start, model)
     if reward:
         init_reward_head(model)
+    fuse_kernels(model)
     return model
 
 

@@ -2,14 +2,12 @@
 
     rollout → score → advantages → update
 
-Kept from TRL: its configuration, callbacks, logging keys and saving. Ours: one backbone for policy and reference,
-a value head on the policy's trunk, and the corrections listed in docs/ppo.md. B sequences, P prompt tokens
-(padded left), R response tokens (padded right), V vocabulary entries.
+Kept from TRL: its configuration, callbacks, logging keys and saving. Ours: one backbone for all roles, and the
+corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R response tokens (padded right).
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -18,12 +16,21 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainerControl
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
+from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
+from rlhf.distributed import gather_samples, share_of
 from rlhf.errors import UserError
-from rlhf.padding import pad_left, pad_right, prompt_collator
-from rlhf.ppo_math import KLController, kl_per_token, masked_mean, policy_loss, value_loss
-from rlhf.rollout import ActorCritic, Rollout, RolloutMaker, ScoreFunction
+from rlhf.padding import prompt_collator
+from rlhf.ppo_checkpoint import load_checkpoint, save_checkpoint
+from rlhf.ppo_math import KLController, kl_per_token
+from rlhf.ppo_update import GAP, Updater
+from rlhf.randomness import generator
+from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, with_advantages
+from rlhf.stopwatch import Stopwatch
+
+MAX_SKIPPED = 3
+"""So many updates in a row with a loss, gradient or reward that is not finite end the run."""
 
 
 class _NoCritic(nn.Module):
@@ -37,17 +44,19 @@ class _NoCritic(nn.Module):
 
 
 class RLHFTrainer(PPOTrainer):
-    """PPO from a score function, policy and reference on one backbone.
+    """PPO from a score function, with policy, reference and critic on one backbone.
 
     Args:
         args: TRL's configuration; `kl_coef`, `cliprange`, `temperature` … mean what they mean there.
         settings: our own PPO settings.
         tokenizer: pad and end-of-sequence must differ.
-        backbone: policy and reference.
-        score: rewards of whole sequences.
+        backbone: policy and reference, perhaps with the role "value".
+        score: rewards of prompts and replies.
         prompts: rows {"input_ids": prompt tokens}.
         eval_prompts: held-out rows of the same form, or None.
         demonstrations: rows {"prompt_ids", "reply_ids"} for the supervised term; needed if settings.sft_coef > 0.
+        value_head: D → 1; by default on the trunk's last hidden state, and zero.
+        exact_decoding: as for `Sampler`.
         callbacks: as for any Trainer.
     """
 
@@ -63,6 +72,8 @@ class RLHFTrainer(PPOTrainer):
         prompts: Dataset,
         eval_prompts: Dataset | None = None,
         demonstrations: Dataset | None = None,
+        value_head: nn.Linear | None = None,
+        exact_decoding: bool = True,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         if tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -70,9 +81,13 @@ class RLHFTrainer(PPOTrainer):
         if settings.sft_coef > 0 and demonstrations is None:
             raise ValueError("sft_coef > 0 needs demonstrations")
         self.settings = settings
-        self.demonstrations = demonstrations
-        self.make_rollout = RolloutMaker(args, settings, tokenizer, backbone, score)
+        self.backbone = backbone
+        self.stopwatch = Stopwatch()
+        self.sampler = Sampler(args, settings, tokenizer, backbone, score, self.stopwatch, exact_decoding)
+        self.value_head = value_head or _zero_head(backbone)
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
+        self.skipped = self.skipped_in_a_row = 0
+        self.last_good: Path | None = None
         super().__init__(
             args=args,
             processing_class=tokenizer,
@@ -85,24 +100,22 @@ class RLHFTrainer(PPOTrainer):
             data_collator=prompt_collator(tokenizer.pad_token_id),
             callbacks=callbacks,
         )
-        if len(self.dataloader) == 0:
+        if len(prompts) < args.batch_size:
             raise UserError(
                 "There are too few prompts for one PPO batch.",
                 expected=f"at least {args.batch_size} (per_device_train_batch_size x gradient_accumulation_steps)",
                 found=f"{len(prompts)} prompts",
                 remedy="give more under data.prompts, or lower ppo.per_device_train_batch_size",
             )
-        self.generator = torch.Generator().manual_seed(self.local_seed)
+        self.updater = Updater(
+            args, settings, self.model, self.optimizer, self.accelerator, tokenizer.pad_token_id, demonstrations
+        )
         horizon = settings.kl_horizon or args.num_total_batches * args.batch_size / 10
         self.kl_controller = KLController(args.kl_coef, settings.target_kl, max(int(horizon), args.batch_size))
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Called by the stock constructor once the modules stand: the place to put the value head on the trunk."""
-        embeddings = self.policy_model.get_input_embeddings().weight
-        value_head = nn.Linear(self.policy_model.config.hidden_size, 1).to(embeddings.device)
-        nn.init.zeros_(value_head.weight)
-        nn.init.zeros_(value_head.bias)
-        self.model = ActorCritic(self.policy_model, value_head)
+        self.model = ActorCritic(self.backbone, self.value_head)
         self.model.config = self.policy_model.config
         if self.args.activation_checkpointing:
             self.policy_model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
@@ -110,149 +123,123 @@ class RLHFTrainer(PPOTrainer):
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
-    def train(self) -> None:
-        """Run all updates, or until a callback stops; then the policy is the best one seen on the held-out prompts."""
-        self._begin()
-        batches = self._prompt_batches()
-        for update in range(1, self.args.num_total_batches + 1):
-            started = time.perf_counter()
-            rollout = self.rollout(next(batches))  # 1. sample, score, advantages
-            update_metrics = self.update(rollout)  # 2. several epochs of clipped updates
-            kl = self._rollout_kl(rollout)
-            self._log_step(rollout, kl, update_metrics, time.perf_counter() - started)
+    def train(self, resume_from_checkpoint: str | None = None) -> None:
+        """Run all updates, or until a callback stops; then the policy is the best one seen on the held-out prompts.
+
+        Args:
+            resume_from_checkpoint: a folder that `save_checkpoint` wrote; the run ends as if it had not been broken.
+        """
+        started = time.perf_counter()
+        self._begin(resume_from_checkpoint)
+        for update in range(self.state.global_step + 1, self.args.num_total_batches + 1):
+            self.stopwatch.seconds.clear()
+            rollout = self.rollout(update)  # 1. sample, score, advantages
+            metrics = self.update(rollout, update)  # 2. several epochs of clipped updates
+            kl = _mean_kl(rollout)
+            self._log_step(rollout, kl, metrics)
             self.kl_controller.update(kl, self.args.batch_size)
             self.lr_scheduler.step()
             self._print_samples_if_due(rollout, update)
             self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
             self._evaluate_if_due(update, last=self.control.should_training_stop)  # true after the last update, too
+            self._save_if_due(update, last=self.control.should_training_stop)
             if self.control.should_training_stop:
                 break
-        self._restore_best()
+        self._restore_best(time.perf_counter() - started)
         self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
 
-    def _begin(self) -> None:
+    def _begin(self, checkpoint: str | None) -> None:
         self.state.global_step = 0
         self.state.episode = 0
         self.state.max_steps = self.args.num_total_batches
         self.state.num_train_epochs = self.args.total_episodes / self.train_dataset_len
         self.state.logging_steps = self.args.logging_steps
+        if checkpoint:
+            load_checkpoint(self, Path(checkpoint))
         self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
-        self._evaluate_if_due(0)
+        if not checkpoint:
+            self._evaluate_if_due(0)
 
-    def _prompt_batches(self) -> Iterator[dict[str, Tensor]]:
-        while True:
-            yield from self.dataloader
+    def _prompts(self, update: int) -> dict[str, Tensor]:
+        """The prompts (B, P) of an update: each pass over them all is in a new order, which the seed decides."""
+        size = self.args.batch_size
+        a_pass, batch = divmod(update - 1, len(self.train_dataset) // size)
+        order = torch.randperm(len(self.train_dataset), generator=generator(self.args.seed, "prompts", a_pass))
+        return self.data_collator(list(self.train_dataset.select(order[batch * size :][:size].tolist())))
 
     # --- 1. rollout → score → advantages ----------------------------------------------------------------------
 
-    def rollout(self, prompts: dict[str, Tensor]) -> Rollout:
-        """A response to each prompt, with everything the update needs; arguments as for `RolloutMaker`."""
+    def rollout(self, update: int) -> Rollout:
+        """A response to each prompt of an update, with everything the update needs."""
+        samples = self._sample(self._prompts(update), generator(self.args.seed, "rollout", update))
+        return with_advantages(samples, self.kl_controller.coef, self.args)
+
+    def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
+        """Each process answers its share; all of them get all samples."""
         self.model.eval()
-        prompts = {name: tensor.to(self.accelerator.device) for name, tensor in prompts.items()}
-        return self.make_rollout(self.model, prompts, self.kl_controller.coef)
+        count = len(prompts["input_ids"])
+        luck = torch.rand(count, self.args.response_length, generator=random)
+        mine = share_of(self.accelerator, count)
+        own = {name: tensor[mine].to(self.accelerator.device) for name, tensor in prompts.items()}
+        samples = self.sampler(self.model, own, luck[mine])
+        return gather_samples(self.accelerator, samples, count, self.processing_class.pad_token_id)
 
     # --- 2. update --------------------------------------------------------------------------------------------
 
-    def update(self, rollout: Rollout) -> dict[str, float]:
-        """`num_ppo_epochs` passes over the rollout, one optimizer step a minibatch; returns mean statistics."""
-        sums: dict[str, float] = defaultdict(float)
-        self.model.train()  # for gradient checkpointing; dropout is 0 in every layer
-        for _ in range(self.args.num_ppo_epochs):
-            order = torch.randperm(len(rollout.scores), generator=self.generator)
-            for minibatch in order.split(self.args.local_mini_batch_size):
-                self._optimizer_step(rollout, minibatch, sums)
-        return {name: total / (self.args.num_ppo_epochs * self.args.num_mini_batches) for name, total in sums.items()}
+    def update(self, rollout: Rollout, update: int) -> dict[str, float]:
+        """Optimizer steps on a rollout; returns mean statistics.
 
-    def _optimizer_step(self, rollout: Rollout, rows: Tensor, sums: dict[str, float]) -> None:
-        """Adds the minibatch's statistics to `sums`. Sequences of like length share a micro-batch: less padding."""
-        tokens = rollout.mask[rows].sum()
-        rows = rows[rollout.attention_mask[rows].sum(1).argsort(stable=True).cpu()]
-        for micro in rows.split(self.args.per_device_train_batch_size):
-            part = rollout.rows(micro).without_padding()
-            share = (part.mask.sum() / tokens).item()  # so that micro-batches add up to the minibatch's token mean
-            loss = self._ppo_loss(part, sums, share)
-            self._backward((1 - self.settings.sft_coef) * share * loss)
-        if self.settings.sft_coef > 0:
-            self._backward_supervised(len(rows), sums)
-        if self.args.max_grad_norm:
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
-            sums["policy/grad_norm"] += float(norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        Raises:
+            UserError: for some updates in a row, a reward, loss or gradient was not finite.
+        """
+        if not rollout.scores.isfinite().all() or not rollout.logprobs.isfinite().all():
+            self._count_skipped(True, update)
+            return {}
+        with self.stopwatch("update"):
+            metrics = self.updater.run(rollout, update)
+        self._count_skipped(self.updater.skipped > 0, update)
+        return metrics | {GAP: max(metrics.get(GAP, 0.0), rollout.logprob_gap.max().item())}
 
-    def _backward(self, loss: Tensor) -> None:
-        """Accelerate divides by the accumulation steps; our micro-batches are weighted already."""
-        self.accelerator.backward(loss * self.accelerator.gradient_accumulation_steps)
-
-    def _ppo_loss(self, part: Rollout, sums: dict[str, float], share: float) -> Tensor:
-        pad = self.processing_class.pad_token_id
-        new = self.model(part.sequences, part.attention_mask, part.prompt_width, self.args.temperature, pad)
-        actor = policy_loss(new.logprobs, part.logprobs, part.advantages, part.mask, self.args.cliprange)
-        critic = value_loss(new.values, part.values, part.returns, part.mask, self.args.cliprange_value)
-        with torch.no_grad():
-            difference = (new.logprobs - part.logprobs).masked_fill(~part.mask, 0.0)
-            for name, value in {
-                "loss/policy_avg": actor.loss,
-                "loss/value_avg": critic.loss,
-                "policy/clipfrac_avg": actor.clip_fraction,
-                "val/clipfrac_avg": critic.clip_fraction,
-                "policy/approxkl_avg": 0.5 * masked_mean(difference**2, part.mask),
-                "policy/entropy_avg": masked_mean(new.entropy, part.mask),
-                "val/ratio": masked_mean(difference.exp(), part.mask),
-            }.items():
-                sums[name] += share * value.item()
-        return actor.loss + self.args.vf_coef * critic.loss
-
-    def _backward_supervised(self, count: int, sums: dict[str, float]) -> None:
-        """α·L_sft on `count` demonstrations: mean negative log-likelihood of their reply tokens, at temperature 1."""
-        assert self.demonstrations is not None
-        picks = torch.randint(len(self.demonstrations), (count,), generator=self.generator).tolist()
-        pad = self.processing_class.pad_token_id
-        rows = self.demonstrations.select(picks)
-        prompts, prompt_mask = pad_left(rows["prompt_ids"], pad)
-        replies, reply_mask = pad_right(rows["reply_ids"], pad)
-        device = self.accelerator.device
-        sequences = torch.cat([prompts, replies], dim=1).to(device)
-        mask = torch.cat([prompt_mask, reply_mask], dim=1).to(device)
-        reply_mask = reply_mask.to(device)
-        for index in torch.arange(count).split(self.args.per_device_train_batch_size):
-            part_mask = reply_mask[index]
-            scores = self.model(sequences[index], mask[index], prompts.shape[1], 1.0, pad)
-            loss = -(scores.logprobs * part_mask).sum() / reply_mask.sum()
-            unused = 0 * scores.values.sum()  # several processes wait for a gradient of every weight
-            self._backward(self.settings.sft_coef * loss + unused)
-            sums["loss/sft_avg"] += loss.item()
+    def _count_skipped(self, skipped: bool, update: int) -> None:
+        self.skipped += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        if skipped:
+            tqdm.write(f"update {update}: a reward, loss or gradient is not finite; what it touches is left out")
+        if self.skipped_in_a_row < MAX_SKIPPED:
+            return
+        good = self.last_good or "none was written: set ppo.save_steps"
+        raise UserError(
+            f"PPO stops at update {update}: rewards, losses or gradients were not finite {MAX_SKIPPED} times in a row.",
+            expected="finite numbers",
+            found="NaN or infinity",
+            remedy=f"lower ppo.learning_rate or look at the reward; the last good checkpoint: {good}",
+        )
 
     # --- watching ---------------------------------------------------------------------------------------------
 
-    def _rollout_kl(self, rollout: Rollout) -> float:
-        """Mean KL to the reference, in nats a response, over all ranks."""
-        kl = kl_per_token(rollout.logprobs, rollout.ref_logprobs, rollout.mask).sum(1)
-        return self.accelerator.gather_for_metrics(kl).mean().item()
-
-    def _log_step(self, rollout: Rollout, kl: float, metrics: dict[str, float], seconds: float) -> None:
-        def mean(values: Tensor) -> float:
-            return self.accelerator.gather_for_metrics(values.float()).mean().item()
-
+    def _log_step(self, rollout: Rollout, kl: float, metrics: dict[str, float]) -> None:
         self.state.episode += self.args.batch_size
         self.state.global_step += 1
         self.state.epoch = self.state.episode / self.train_dataset_len
         penalty = -self.kl_controller.coef * kl
-        scores = mean(rollout.scores)
+        scores = rollout.scores.mean().item()
+        seconds = self.stopwatch.seconds
         self.log(
             {
-                "eps": self.args.batch_size / seconds,
+                "eps": self.args.batch_size / sum(seconds.values()),
                 "objective/kl": kl,
                 "objective/kl_coef": self.kl_controller.coef,
                 "objective/scores": scores,
                 "objective/non_score_reward": penalty,
                 "objective/rlhf_reward": scores + penalty,
-                "objective/entropy": mean((-rollout.logprobs * rollout.mask).sum(1)),
-                "objective/length": mean(rollout.mask.sum(1)),
-                "objective/eos_rate": mean(rollout.ended),
+                "objective/entropy": (-rollout.logprobs * rollout.mask).sum(1).mean().item(),
+                "objective/length": rollout.mask.sum(1).float().mean().item(),
+                "objective/eos_rate": rollout.ended.float().mean().item(),
                 **metrics,
+                "skipped_updates": self.skipped,
                 "lr": self.lr_scheduler.get_last_lr()[0],
                 "episode": self.state.episode,
+                **{f"time/{part}": value for part, value in seconds.items()},
             }
         )
 
@@ -261,32 +248,33 @@ class RLHFTrainer(PPOTrainer):
         due = last or update % max(1, int(self.args.eval_steps or 10)) == 0
         if not due or self.eval_dataset is None or len(self.eval_dataset) == 0:
             return
-        rollout = self._evaluation_rollout()
-        kl = self._rollout_kl(rollout)
-        score = self.accelerator.gather_for_metrics(rollout.scores).mean().item()
+        samples = self._evaluation_samples()
+        kl, score = _mean_kl(samples), samples.scores.mean().item()
         objective = score - self.args.kl_coef * kl
         self.log({"eval/score": score, "eval/kl": kl, "eval/objective": objective, "episode": self.state.episode})
         if self.best is None or objective > self.best[0]:
-            state = {n: p.detach().clone() for n, p in self.policy_model.named_parameters() if p.requires_grad}
-            self.best = (objective, update, state)
+            self.best = (objective, update, self.trained_policy())
 
-    def _evaluation_rollout(self) -> Rollout:
-        """The same prompts and random numbers each time, so that evaluations compare; training's stay untouched."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.args.seed)
-            return self.rollout(self.data_collator(list(self.eval_dataset)))
+    def _evaluation_samples(self) -> Samples:
+        """Responses to the same prompts with the same luck each time, so that evaluations compare."""
+        return self._sample(self.data_collator(list(self.eval_dataset)), generator(self.args.seed, "evaluation"))
 
-    def _restore_best(self) -> None:
-        if self.best is None:
-            return
-        objective, update, state = self.best
-        with torch.no_grad():
-            for name, parameter in self.policy_model.named_parameters():
-                if name in state:
-                    parameter.copy_(state[name])
-        self.log({"best/update": update, "best/objective": objective})
-        if self.accelerator.is_main_process:
-            tqdm.write(f"kept the policy of update {update}: held-out objective {objective:.3f}")
+    def trained_policy(self) -> dict[str, Tensor]:
+        """What is trained of the policy, copied."""
+        return {n: p.detach().clone() for n, p in self.policy_model.named_parameters() if p.requires_grad}
+
+    def _restore_best(self, seconds: float) -> None:
+        found = {"train_runtime": seconds}
+        if self.best is not None:
+            objective, update, state = self.best
+            with torch.no_grad():
+                for name, parameter in self.policy_model.named_parameters():
+                    if name in state:
+                        parameter.copy_(state[name])
+            found |= {"best/update": update, "best/objective": objective}
+            if self.accelerator.is_main_process:
+                tqdm.write(f"kept the policy of update {update}: held-out objective {objective:.3f}")
+        self.log(found)
 
     def _print_samples_if_due(self, rollout: Rollout, update: int, count: int = 2) -> None:
         """Print the first `count` responses, `num_sample_generations` times a run, evenly spread."""
@@ -301,3 +289,22 @@ class RLHFTrainer(PPOTrainer):
             reply = decode(rollout.sequences[row, width:][keep[width:]], skip_special_tokens=True)
             prompt, reply = (" ".join(text.split()) for text in (prompt, reply))
             tqdm.write(f"[update {update}, reward {rollout.scores[row]:+.2f}] {prompt[-120:]!r} → {reply[:160]!r}")
+
+    # --- never lose a run -------------------------------------------------------------------------------------
+
+    def _save_if_due(self, update: int, last: bool = False) -> None:
+        due = last or (self.args.save_strategy == "steps" and update % max(1, int(self.args.save_steps)) == 0)
+        if due and self.args.save_strategy != "no" and not self.skipped_in_a_row:  # those from before it stay
+            self.last_good = save_checkpoint(self)
+
+
+def _zero_head(backbone: Backbone) -> nn.Linear:
+    head = nn.Linear(backbone.policy.config.hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head.to(backbone.device)
+
+
+def _mean_kl(samples: Samples) -> float:
+    """Mean KL to the reference, in nats a response."""
+    return kl_per_token(samples.logprobs, samples.ref_logprobs, samples.mask).sum(1).mean().item()

@@ -1,67 +1,35 @@
 """Sampled responses and everything that PPO's update needs about them: the first half of each update.
 
-    rollout = RolloutMaker(args, settings, tokenizer, backbone, score)(actor_critic, prompts, kl_coef)
+    samples = Sampler(args, settings, tokenizer, backbone, score)(actor_critic, prompts, luck)
+    rollout = with_advantages(samples, kl_coef, args)
 
 B sequences, P prompt tokens (padded left), R response tokens (padded right), V vocabulary entries.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
-from peft import PeftModel
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 from trl.experimental.ppo import PPOConfig
 
+from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
-from rlhf.generation import generate, sampling_config
-from rlhf.logprobs import reply_distribution, token_logprobs
+from rlhf.decoding import Decoded, Sampling, decode
+from rlhf.logprobs import masked_logprobs
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
+from rlhf.stopwatch import Stopwatch
 
-ScoreFunction = Callable[[list[list[int]]], Tensor]
-"""Token sequences (prompt and reply, unpadded) → rewards (N,)."""
-
-
-class TokenScores(NamedTuple):
-    """What one forward pass says about each response token, all (B, R)."""
-
-    logprobs: Tensor
-    values: Tensor
-    entropy: Tensor
-    """To look at only: no gradient passes it."""
-
-
-class ActorCritic(nn.Module):
-    """The policy and, on the same trunk, a linear value head that starts at zero."""
-
-    def __init__(self, policy: PreTrainedModel | PeftModel, value_head: nn.Linear) -> None:
-        super().__init__()
-        self.policy = policy
-        self.value_head = value_head
-
-    def forward(
-        self, sequences: Tensor, attention_mask: Tensor, prompt_width: int, temperature: float, pad_token_id: int
-    ) -> TokenScores:
-        """Log-probabilities at the sampling temperature, values and entropies of the response tokens.
-
-        Arguments as for `reply_distribution`.
-        """
-        log_probs, hidden = reply_distribution(
-            self.policy, sequences, attention_mask, prompt_width, temperature, pad_token_id
-        )
-        logprobs = token_logprobs(log_probs, sequences[:, prompt_width:])
-        with torch.no_grad():
-            entropy = -(log_probs.exp() * log_probs).sum(-1)
-        values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
-        return TokenScores(logprobs, values.float(), entropy)
+ScoreFunction = Callable[[list[list[int]], list[list[int]]], Tensor]
+"""Prompts and replies as token ids, unpadded → rewards (N,)."""
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """Sampled responses and everything about them that stays fixed during the update."""
+class Samples:
+    """Sampled responses, as the networks see them before any update."""
 
     sequences: Tensor
     """(B, P + R) token ids."""
@@ -78,42 +46,71 @@ class Rollout:
     values: Tensor
     """(B, R), the value before each token."""
     scores: Tensor
-    """(B,) reward-model scores, clipped and penalised."""
-    advantages: Tensor
-    """(B, R), whitened."""
-    returns: Tensor
-    """(B, R)."""
+    """(B,) rewards, clipped and penalised."""
+    logprob_gap: Tensor
+    """(B,) largest difference between the log-probabilities of sampling and of training; 0 where not measured."""
 
     @property
     def prompt_width(self) -> int:
         return self.sequences.shape[1] - self.mask.shape[1]
 
-    def rows(self, index: Tensor) -> "Rollout":
+    def rows(self, index: Tensor) -> Self:
         """The same for some of the sequences."""
-        return replace(self, **{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
-    def without_padding(self) -> "Rollout":
+    def without_padding(self) -> Self:
         """The same without the columns that are padding in every sequence."""
         width, length = self.prompt_width, int(self.mask.any(0).sum())
         first = int(self.attention_mask[:, :width].any(0).int().argmax())
-        tokens = ("mask", "logprobs", "ref_logprobs", "values", "advantages", "returns")
-        return replace(
-            self,
-            sequences=self.sequences[:, first : width + length],
-            attention_mask=self.attention_mask[:, first : width + length],
-            **{name: getattr(self, name)[:, :length] for name in tokens},
-        )
+        changes: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("sequences", "attention_mask"):
+                changes[field.name] = value[:, first : width + length]
+            elif value.ndim == 2:
+                changes[field.name] = value[:, :length]
+        return replace(self, **changes)
 
 
-class RolloutMaker:
-    """Samples a response to each prompt, scores it and computes advantages.
+@dataclass(frozen=True)
+class Rollout(Samples):
+    """Samples of the whole batch and what PPO makes of them; it stays fixed during the update."""
+
+    advantages: Tensor
+    """(B, R), whitened."""
+    returns: Tensor
+    """(B, R)."""
+
+
+def with_advantages(samples: Samples, kl_coef: float, args: PPOConfig) -> Rollout:
+    """Rewards from scores and KL, then advantages, whitened over the whole batch.
+
+    Args:
+        samples: of all processes.
+        kl_coef: weight of the KL in the rewards.
+        args: `kl_estimator`, `whiten_rewards`, `gamma`, `lam`.
+    """
+    kl = kl_per_token(samples.logprobs, samples.ref_logprobs, samples.mask, args.kl_estimator)
+    rewards = shaped_rewards(samples.scores, kl, samples.mask, kl_coef)
+    if args.whiten_rewards:
+        rewards = whiten(rewards, samples.mask)
+    advantages, returns = generalized_advantages(rewards, samples.values, samples.mask, args.gamma, args.lam)
+    known = {field.name: getattr(samples, field.name) for field in fields(samples)}
+    return Rollout(**known, advantages=whiten(advantages, samples.mask), returns=returns)
+
+
+class Sampler:
+    """Samples a response to each prompt and scores it.
 
     Args:
         args: TRL's configuration.
         settings: our own PPO settings.
         tokenizer: pad and end-of-sequence differ.
         backbone: samples with the policy, compares with the reference.
-        score: rewards of whole sequences.
+        score: rewards of prompts and replies.
+        stopwatch: notes the seconds of "rollout" (sampling) and "score" (all the rest).
+        exact_decoding: take log-probabilities and values from the sampling itself. Without, a forward pass of training
+            gives them, as it must where sampling rounds otherwise (bf16, 8 and 4 bits).
     """
 
     def __init__(
@@ -123,72 +120,80 @@ class RolloutMaker:
         tokenizer: PreTrainedTokenizerFast,
         backbone: Backbone,
         score: ScoreFunction,
+        stopwatch: Stopwatch | None = None,
+        exact_decoding: bool = True,
     ) -> None:
         self.args = args
         self.settings = settings
-        self.tokenizer = tokenizer
+        self.pad = tokenizer.pad_token_id
         self.backbone = backbone
         self.score = score
+        self.stopwatch = stopwatch or Stopwatch()
+        self.exact_decoding = exact_decoding
+        stop = tokenizer.eos_token_id if args.stop_token == "eos" else args.stop_token_id
+        self.sampling = Sampling(args.response_length, () if stop is None else (stop,), self.pad, args.temperature)
 
     @torch.no_grad()
-    def __call__(self, actor_critic: nn.Module, prompts: dict[str, Tensor], kl_coef: float) -> Rollout:
-        """Everything that the update needs.
+    def __call__(self, actor_critic: ActorCritic, prompts: dict[str, Tensor], luck: Tensor) -> Samples:
+        """Everything about the responses but their advantages.
 
         Args:
             actor_critic: the backbone's policy and a value head, perhaps in a wrapper for several processes.
             prompts: "input_ids" and "attention_mask", (B, P), padded left, on the model's device.
-            kl_coef: weight of the KL in the rewards.
+            luck: (B, response_length), uniform in [0, 1): decides each token.
         """
         by_length = prompts["attention_mask"].sum(1).argsort(stable=True)  # slices of like length hold little padding
         ids, prompt_mask = prompts["input_ids"][by_length], prompts["attention_mask"][by_length]
-        responses = self.sample(ids, prompt_mask)
-        mask = responses != self.tokenizer.pad_token_id
-        ended = (responses == self.tokenizer.eos_token_id).any(dim=1)
-        sequences = torch.cat([ids, responses], dim=1)
-        attention_mask = torch.cat([prompt_mask, mask.to(prompt_mask.dtype)], dim=1)
-        logprobs, values = self.policy_scores(actor_critic, sequences, attention_mask, ids.shape[1])
-        ref_logprobs = self.reference_logprobs(sequences, attention_mask, ids.shape[1])
-        scores = self.clip_and_penalise(self._score_sequences(sequences, attention_mask), ended)
-        kl = kl_per_token(logprobs, ref_logprobs, mask, self.args.kl_estimator)
-        rewards = shaped_rewards(scores, kl, mask, kl_coef)
-        if self.args.whiten_rewards:
-            rewards = whiten(rewards, mask)
-        advantages, returns = generalized_advantages(rewards, values, mask, self.args.gamma, self.args.lam)
-        rollout = Rollout(
-            sequences=sequences, attention_mask=attention_mask, mask=mask, ended=ended,
-            logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores,
-            advantages=whiten(advantages, mask), returns=returns,
-        )  # fmt: skip
-        return rollout.rows(by_length.argsort())  # in the order of the prompts again
+        with self.stopwatch("rollout"):
+            decoded = self.sample(actor_critic, ids, prompt_mask, luck[by_length.cpu()])
+        with self.stopwatch("score"):
+            samples = self._judge(actor_critic, ids, prompt_mask, decoded)
+        return samples.rows(by_length.argsort())  # in the order of the prompts again
 
-    def sample(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Responses (B, R), R at most response_length: real tokens, the end of sequence if reached, then padding."""
-        config = sampling_config(self.tokenizer, self.args.temperature, self.args.response_length)
-        parts = [generate(self.backbone.policy, i, m, config) for i, m, _ in self._parts(ids, mask)]
-        width = max(part.shape[1] for part in parts)
-        pad = self.tokenizer.pad_token_id
-        return torch.cat([nn.functional.pad(part, (0, width - part.shape[1]), value=pad) for part in parts])
+    def _judge(self, actor_critic: ActorCritic, ids: Tensor, prompt_mask: Tensor, decoded: Decoded) -> Samples:
+        """What every network says about the responses (B, R) to prompts (B, P)."""
+        sequences = torch.cat([ids, decoded.tokens], dim=1)
+        attention_mask = torch.cat([prompt_mask, decoded.mask.to(prompt_mask.dtype)], dim=1)
+        logprobs, values = decoded.logprobs, decoded.values
+        if not (self.exact_decoding and _unwrapped(actor_critic).shares_trunk):
+            logprobs, values = self.policy_scores(actor_critic, sequences, attention_mask, decoded.mask)
+        ref_logprobs = self.reference_logprobs(sequences, attention_mask, decoded.mask)
+        scores = self.clip_and_penalise(self._score(sequences, attention_mask, ids.shape[1]), decoded.ended)
+        return Samples(
+            sequences=sequences, attention_mask=attention_mask, mask=decoded.mask, ended=decoded.ended,
+            logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores,
+            logprob_gap=(logprobs - decoded.logprobs).abs().amax(1),
+        )  # fmt: skip
+
+    def sample(self, actor_critic: ActorCritic, ids: Tensor, mask: Tensor, luck: Tensor) -> Decoded:
+        """Responses to prompts (B, P); R is at most response_length."""
+        model = _unwrapped(actor_critic)
+        head = model.value_head if model.shares_trunk else None
+        size = self.args.local_rollout_forward_batch_size
+        parts = []
+        for i, m, row in zip(ids.split(size), mask.split(size), luck.split(size), strict=True):
+            first = int(m.any(0).int().argmax())
+            parts.append(decode(model.policy, i[:, first:], m[:, first:], self.sampling, row, head))
+        return _joined(parts, self.pad)
 
     @torch.no_grad()
     def policy_scores(
-        self, actor_critic: nn.Module, sequences: Tensor, mask: Tensor, prompt_width: int
+        self, actor_critic: ActorCritic, sequences: Tensor, attention_mask: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and values of the response tokens, both (B, R)."""
-        temperature, pad = self.args.temperature, self.tokenizer.pad_token_id
-        parts = [actor_critic(s, m, prompt_width - cut, temperature, pad) for s, m, cut in self._parts(sequences, mask)]
+        parts = [
+            actor_critic(ids, seen, real, self.args.temperature, self.pad)
+            for ids, seen, real in self._slices(sequences, attention_mask, mask)
+        ]
         return torch.cat([part.logprobs for part in parts]), torch.cat([part.values for part in parts])
 
     @torch.no_grad()
-    def reference_logprobs(self, sequences: Tensor, mask: Tensor, prompt_width: int) -> Tensor:
+    def reference_logprobs(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
         """The same tokens' log-probabilities (B, R) under the reference."""
-        temperature, pad = self.args.temperature, self.tokenizer.pad_token_id
         with self.backbone.role("reference") as reference:
             parts = [
-                token_logprobs(
-                    reply_distribution(reference, s, m, prompt_width - cut, temperature, pad).log_probs,
-                    s[:, prompt_width - cut :],
-                )
-                for s, m, cut in self._parts(sequences, mask)
+                masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs
+                for ids, seen, real in self._slices(sequences, attention_mask, mask)
             ]
         return torch.cat(parts)
 
@@ -200,14 +205,36 @@ class RolloutMaker:
             scores = scores - self.args.missing_eos_penalty * (~ended)
         return scores
 
-    def _score_sequences(self, sequences: Tensor, mask: Tensor) -> Tensor:
+    def _score(self, sequences: Tensor, attention_mask: Tensor, width: int) -> Tensor:
         """Raw scores (B,): prompt and response without padding, cut after the end of sequence."""
-        rows = [ids[keep.bool()].tolist() for ids, keep in zip(sequences, mask, strict=True)]
-        return self.score(rows).to(sequences.device)
 
-    def _parts(self, ids: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, int]]:
-        """Both in slices of as many rows as go through a network at once, and how many columns of padding each lost."""
+        def rows(part: slice) -> list[list[int]]:
+            pairs = zip(sequences[:, part], attention_mask[:, part], strict=True)
+            return [ids[keep.bool()].tolist() for ids, keep in pairs]
+
+        return self.score(rows(slice(width)), rows(slice(width, None))).to(sequences.device)
+
+    def _slices(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """All three in slices of as many rows as go through a network at once, without columns of left padding."""
         size = self.args.local_rollout_forward_batch_size
-        slices = zip(ids.split(size), mask.split(size), strict=True)
-        cuts = [(i, m, int(m.any(0).int().argmax())) for i, m in slices]
-        return [(i[:, cut:], m[:, cut:], cut) for i, m, cut in cuts]
+        slices = zip(sequences.split(size), attention_mask.split(size), mask.split(size), strict=True)
+        firsts = [(i, a, m, int(a.any(0).int().argmax())) for i, a, m in slices]
+        return [(i[:, first:], a[:, first:], m) for i, a, m, first in firsts]
+
+
+def _unwrapped(actor_critic: Any) -> ActorCritic:
+    return getattr(actor_critic, "module", actor_critic)
+
+
+def _joined(parts: list[Decoded], pad_token_id: int) -> Decoded:
+    """Slices of replies as one, all as wide as the widest."""
+    width = max(part.tokens.shape[1] for part in parts)
+
+    def joined(name: str, fill: float) -> Tensor:
+        columns = [getattr(part, name) for part in parts]
+        return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[1]), value=fill) for c in columns])
+
+    return Decoded(
+        tokens=joined("tokens", pad_token_id), mask=joined("mask", False), ended=torch.cat([p.ended for p in parts]),
+        logprobs=joined("logprobs", 0), values=joined("values", 0),
+    )  # fmt: skip

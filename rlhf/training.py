@@ -77,6 +77,8 @@ def _in_bf16(config: Config, settings: TrainingSection | AutocastSection, device
 def _on_this_machine(config: Config, phase: str, device: torch.device) -> Config:
     """The configuration with the phase's `bf16` decided: what its checkpoints must go on in, wherever that is."""
     section = getattr(config, phase)
+    if not isinstance(section, AutocastSection):
+        return config
     decided = section.model_copy(update={"bf16": _in_bf16(config, section, device)})
     return config.model_copy(update={phase: decided})
 
@@ -204,21 +206,39 @@ def train(trainer: Trainer, run: Run, phase: str) -> None:
     Raises:
         UserError: the checkpoints come from other settings of what the phase depends on.
     """
-    folder = training_folder(run, phase)
+    checkpoint = prepare(trainer, run, phase, phase)
+    if checkpoint:
+        _restore_token_count(trainer, training_folder(run, phase), checkpoint)
+    if not (checkpoint and _load_if_finished(trainer, checkpoint)):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | None:
+    """Watch a trainer, and find the checkpoint that it is to go on from; without one, clear its folder.
+
+    Args:
+        trainer: about to be started.
+        run: says whether to resume.
+        result: names the folder under `DIR/training`.
+        section: of the configuration, with the trainer's settings.
+
+    Raises:
+        UserError: the checkpoints come from other settings of what the result depends on.
+    """
+    folder = training_folder(run, result)
     watch(trainer, folder)
+    config = _on_this_machine(run.as_made(result), section, run.device)
     with trainer.accelerator.main_process_first():  # which cleans up
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
-        _check_same_config(_on_this_machine(run.as_made(phase), phase, run.device), folder, phase)
-        _restore_token_count(trainer, folder, checkpoint)
-        tqdm.write(f"resuming {phase} from {checkpoint.name}")
+        _check_same_config(config, folder, result)
+        tqdm.write(f"resuming {result} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        save_config(_on_this_machine(run.as_made(phase), phase, run.device), folder)
+        save_config(config, folder)
     trainer.accelerator.wait_for_everyone()
-    if not (checkpoint and _load_if_finished(trainer, checkpoint)):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return checkpoint
 
 
 def _load_if_finished(trainer: Trainer, checkpoint: Path) -> bool:

@@ -46,6 +46,25 @@ def model(shape, tokenizer):
     return from_scratch(shape, tokenizer).eval()
 
 
+@pytest.fixture
+def lively(model):
+    """A random model that does not say the same to every prompt."""
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(10)
+        model.transformer.wpe.weight.mul_(10)
+    return model
+
+
+@pytest.fixture
+def start(tmp_path, model, tokenizer):
+    folder = tmp_path / "start"
+    with torch.no_grad():  # fresh embeddings are so small that no hidden state could make any token likely
+        model.transformer.wte.weight.mul_(10)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 SMALL: dict[str, Any] = {
     "model": {
         "shape": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 128},

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from rlhf.backbone import Backbone
+from reward_model import Normalisation, RewardModel
+from rlhf.actor_critic import ActorCritic
+from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.errors import UserError
 from rlhf.models import load_causal_lm, trainable_model
 from tests.conftest import small_config
@@ -101,3 +103,75 @@ def test_full_fine_tuning_is_in_the_configured_precision(tmp_path, model, tokeni
     for network in (roles.policy, roles.reference):
         assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
     assert all(p.requires_grad for p in roles.policy.parameters())
+
+
+# --- the reward model on the same weights -----------------------------------------------------------------------------
+
+SEQUENCES = [[30, 31, 32, 33], [40, 41], [50, 51, 52]]
+
+
+@pytest.fixture(params=["whole", "adapter"])
+def carried(request, tmp_path, lively, tokenizer):
+    """A backbone that starts from a whole model or an adapter, and an adapter reward model on the same base."""
+    config = config_with("sft", "reward", "ppo")
+    lively.save_pretrained(tmp_path / "base")
+    start = tmp_path / "base"
+    if request.param == "adapter":
+        tuned = trainable_model(str(start), config, "sft", tokenizer, CPU)
+        shift(tuned, 0.05)
+        start = tmp_path / "sft"
+        tuned.save_pretrained(start)
+    reward = trainable_model(str(start), config, "reward", tokenizer, CPU)
+    shift(reward, 0.03)
+    reward.save_pretrained(tmp_path / "reward")
+    return Backbone(start, config, tokenizer, CPU), tmp_path / "reward"
+
+
+def test_a_shared_reward_model_scores_like_one_of_its_own(carried, tokenizer):
+    backbone, folder = carried
+    assert backbone.can_carry(folder)
+    own = RewardModel.load(folder, tokenizer, "fp32", CPU)
+    shared = RewardModel(SharedRewardModel(backbone, backbone.add_reward_adapter(folder)), tokenizer.pad_token_id)
+    torch.testing.assert_close(shared.score_ids(SEQUENCES), own.score_ids(SEQUENCES), atol=1e-5, rtol=1e-5)
+    assert own.score_ids(SEQUENCES).std() > 1e-3
+
+
+def test_a_shared_reward_model_leaves_the_policy_alone(carried, tokenizer):
+    backbone, folder = carried
+    before, trained = logits(backbone.policy), [n for n, p in backbone.policy.named_parameters() if p.requires_grad]
+    shared = RewardModel(SharedRewardModel(backbone, backbone.add_reward_adapter(folder)), tokenizer.pad_token_id)
+    first = shared.score_ids(SEQUENCES)
+    assert torch.equal(logits(backbone.policy), before)
+    assert [n for n, p in backbone.policy.named_parameters() if p.requires_grad] == trained
+    shift(backbone.policy, 0.1)
+    assert torch.equal(shared.score_ids(SEQUENCES), first)
+
+
+def test_a_critic_adapter_starts_as_the_reward_model_and_is_trained(carried, tokenizer):
+    backbone, folder = carried
+    normalisation = Normalisation(mean=0.3, std=2.0, rows=9)
+    reward = RewardModel(
+        SharedRewardModel(backbone, backbone.add_reward_adapter(folder)), tokenizer.pad_token_id, normalisation
+    )
+    head = normalisation.of_head(backbone.add_reward_adapter(folder, "value"))
+    actor_critic = ActorCritic(backbone, head)
+    sequences = torch.tensor([SEQUENCES[0], [60, 61, 62, 63]])
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    scores = actor_critic(sequences, torch.ones_like(sequences), mask, 1.0, tokenizer.pad_token_id)
+    # the value before token 4 is read at token 3: what the reward model says of the first three
+    expected = reward.score_ids([row[:3] for row in sequences.tolist()])
+    torch.testing.assert_close(scores.values[:, 1], expected, atol=1e-5, rtol=1e-5)
+    (scores.values.sum() + scores.logprobs.sum()).backward()
+    moved = {name for name, p in actor_critic.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert any(".value." in name for name in moved) and any(".default." in name for name in moved)
+    assert not any(".reward." in name or ".reference." in name for name in moved)
+
+
+def test_what_does_not_fit_is_not_carried(carried, tmp_path, lively, tokenizer):
+    backbone, folder = carried
+    lively.save_pretrained(tmp_path / "other")
+    other = trainable_model(str(tmp_path / "other"), config_with("sft", "reward"), "reward", tokenizer, CPU)
+    other.save_pretrained(tmp_path / "other reward")
+    assert not backbone.can_carry(tmp_path / "other reward")  # another base
+    assert not backbone.can_carry(tmp_path / "base")  # no adapter
+    assert not Backbone(tmp_path / "base", config_with(), tokenizer, CPU).can_carry(folder)  # a policy without LoRA

@@ -2,110 +2,17 @@
 
 import copy
 import warnings
-from collections import defaultdict
 from dataclasses import replace
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import TrainerCallback
-from trl.experimental.ppo import PPOConfig
 
-from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
 from rlhf.errors import UserError
 from rlhf.phases.ppo import ppo_arguments
-from rlhf.ppo_trainer import RLHFTrainer
-from rlhf.rollout import ActorCritic, Rollout
-from tests.conftest import small_config
+from rlhf.rollout import Rollout
 from tests.phases.helpers import tiny_run
-
-
-@pytest.fixture
-def start(tmp_path, model, tokenizer):
-    folder = tmp_path / "start"
-    with torch.no_grad():  # fresh embeddings are so small that no hidden state could make any token likely
-        model.transformer.wte.weight.mul_(10)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def make_trainer(tmp_path, start, tokenizer, score, settings=None, phases=("ppo",), **arguments):
-    config = small_config(lora={"r": 4, "alpha": 8, "dropout": 0.0, "phases": list(phases)})
-    args = PPOConfig(
-        output_dir=str(tmp_path / "out"),
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        **{
-            "gradient_checkpointing": False,
-            "total_episodes": 16,
-            "per_device_train_batch_size": 8,
-            "gradient_accumulation_steps": 2,
-            "num_mini_batches": 2,
-            "response_length": 8,
-            "stop_token": "eos",
-            "temperature": 0.9,
-            "learning_rate": 1e-3,
-            "num_sample_generations": 0,
-            "disable_tqdm": True,
-        }
-        | arguments,
-    )
-    prompts = Dataset.from_list([{"input_ids": [10 + i, 11 + i, *([12] * (i % 4))]} for i in range(64)])
-    backbone = Backbone(start, config, tokenizer, torch.device("cpu"))
-    demonstrations = Dataset.from_list([{"prompt_ids": [10, 11], "reply_ids": [20, 21, tokenizer.eos_token_id]}] * 4)
-    return RLHFTrainer(args, settings or PPOSection(), tokenizer, backbone, score, prompts, prompts, demonstrations)
-
-
-def constant(sequences):
-    return torch.zeros(len(sequences))
-
-
-def lengths(sequences):
-    return torch.tensor([float(len(ids)) for ids in sequences])
-
-
-def one_rollout(trainer):
-    return trainer.rollout(next(iter(trainer.dataloader)))
-
-
-def weights(trainer):
-    """What is trained of the policy, copied."""
-    return {n: p.detach().clone() for n, p in trainer.policy_model.named_parameters() if p.requires_grad}
-
-
-def same(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-class Watch(TrainerCallback):
-    """Keeps what is logged; calls `after(update)` behind each update, before its evaluation."""
-
-    def __init__(self, after=lambda update, control: None):
-        self.rows, self.after = [], after
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        self.rows.append(dict(logs))
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.after(state.global_step, control)
-        return control
-
-    def __getitem__(self, key):
-        """All logged values of a key."""
-        return [row[key] for row in self.rows if key in row]
-
-
-def watched(trainer, after=lambda update, control: None):
-    watch = Watch(after)
-    trainer.add_callback(watch)
-    return watch
-
-
-SHORT = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "num_mini_batches": 1, "num_ppo_epochs": 1}
-"""Updates of four episodes and one optimizer step."""
+from tests.ppo_world import SHORT, constant, lengths, make_trainer, no_picks, one_rollout, same, watched, weights
 
 
 @pytest.mark.parametrize("phases", [("ppo",), ()], ids=["lora", "full"])
@@ -113,7 +20,7 @@ def test_before_the_first_update_kl_is_0_and_ratio_is_1(tmp_path, start, tokeniz
     trainer = make_trainer(tmp_path, start, tokenizer, constant, phases=phases)
     rollout = one_rollout(trainer)
     torch.testing.assert_close(rollout.logprobs, rollout.ref_logprobs, atol=1e-5, rtol=0)
-    again = trainer.model(rollout.sequences, rollout.attention_mask, rollout.prompt_width, 0.9, tokenizer.pad_token_id)
+    again = trainer.model(rollout.sequences, rollout.attention_mask, rollout.mask, 0.9, tokenizer.pad_token_id)
     ratio = torch.exp(again.logprobs - rollout.logprobs)[rollout.mask]
     torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-4, rtol=0)
     assert (rollout.values == 0).all()
@@ -125,27 +32,22 @@ def test_padding_changes_no_logprob(start, tokenizer, tmp_path):
     alone = torch.tensor([ids])
     padded = torch.tensor([[pad, pad, *ids, pad]])
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 0]])
+    torch.nn.init.normal_(trainer.value_head.weight)
+    real = torch.tensor([[True, True]])
     with torch.no_grad():
-        one = trainer.model(alone, torch.ones_like(alone), 3, 1.0, pad)
-        other = trainer.model(padded, mask, 5, 1.0, pad)
-    torch.testing.assert_close(one.logprobs, other.logprobs[:, :2], atol=1e-5, rtol=0)
-
-
-def test_logprobs_follow_the_temperature_and_leave_the_pad_out(model, tokenizer):
-    actor = ActorCritic(model, torch.nn.Linear(32, 1))
-    ids = torch.tensor([[30, 31, 32, 40]])
-    logits = model(ids).logits[0, 2].detach() / 0.5
-    logits[tokenizer.pad_token_id] = -torch.inf
-    scores = actor(ids, torch.ones_like(ids), 3, 0.5, tokenizer.pad_token_id)
-    torch.testing.assert_close(scores.logprobs[0, 0], logits.log_softmax(-1)[40], atol=1e-5, rtol=0)
+        one = trainer.model(alone, torch.ones_like(alone), real, 1.0, pad, entropy=True)
+        other = trainer.model(padded, mask, torch.tensor([[True, True, False]]), 1.0, pad, entropy=True)
+    for expected, found in zip(one, other, strict=True):
+        torch.testing.assert_close(expected, found[:, :2], atol=1e-5, rtol=0)
+        assert (found[:, 2] == 0).all()
 
 
 def test_scores_see_no_padding_and_stop_at_the_end_of_sequence(tmp_path, start, tokenizer):
     seen = []
 
-    def record(sequences):
-        seen.extend(sequences)
-        return torch.zeros(len(sequences))
+    def record(prompts, replies):
+        seen.extend(prompt + reply for prompt, reply in zip(prompts, replies, strict=True))
+        return torch.zeros(len(replies))
 
     trainer = make_trainer(tmp_path, start, tokenizer, record, response_length=40)
     one_rollout(trainer)
@@ -158,7 +60,7 @@ def test_missing_stop_is_penalised_and_scores_are_clipped(tmp_path, start, token
     trainer = make_trainer(
         tmp_path, start, tokenizer, constant, settings=PPOSection(reward_clip=2.0), missing_eos_penalty=1.5
     )
-    scores = trainer.make_rollout.clip_and_penalise(torch.tensor([7.0, -7.0, 1.0]), torch.tensor([True, True, False]))
+    scores = trainer.sampler.clip_and_penalise(torch.tensor([7.0, -7.0, 1.0]), torch.tensor([True, True, False]))
     assert scores.tolist() == [2.0, -2.0, -0.5]
 
 
@@ -170,13 +72,11 @@ def test_micro_batches_add_up_to_the_minibatch(tmp_path, start, tokenizer):
             tmp_path, start, tokenizer, lengths, per_device_train_batch_size=size,
             gradient_accumulation_steps=16 // size, num_mini_batches=1, max_grad_norm=0, response_length=40,
         )  # fmt: skip
-        torch.manual_seed(1)
         rollout = one_rollout(trainer)
         rollout = replace(rollout, mask=torch.arange(40) < torch.arange(16, 32).unsqueeze(1))  # of unequal length
         trainer.optimizer.step = lambda: None
         trainer.optimizer.zero_grad = lambda: None
-        statistics.append(defaultdict(float))
-        trainer._optimizer_step(rollout, torch.arange(16), statistics[-1])
+        statistics.append(trainer.updater.step(rollout, torch.arange(16), no_picks()))
         gradients.append(trainer.model.value_head.bias.grad.clone())
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
     assert statistics[0] == pytest.approx(statistics[1], rel=1e-3, abs=1e-4)
@@ -187,7 +87,7 @@ def test_padding_that_all_sequences_share_is_cut_and_nothing_else():
     numbers = torch.arange(1, 19).reshape(2, 9)
     attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
     per_token = {name: numbers[:, 4:] for name in ("logprobs", "ref_logprobs", "values", "advantages", "returns")}
-    per_row = {name: torch.arange(2) for name in ("ended", "scores")}
+    per_row = {name: torch.arange(2) for name in ("ended", "scores", "logprob_gap")}
     whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
     cut = whole.without_padding()
     assert cut.sequences.tolist() == [[3, 4, 5, 6, 7], [12, 13, 14, 15, 16]] and cut.prompt_width == 2
@@ -205,22 +105,20 @@ def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer
     mask = torch.arange(rollout.mask.shape[1]) < lengths_of.unsqueeze(1)
     attention = torch.cat([torch.ones(16, rollout.prompt_width, dtype=torch.long), mask.long()], dim=1)
     widths: list[int] = []
-    forward = trainer._ppo_loss
-    trainer._ppo_loss = lambda part, *rest: widths.append(part.mask.shape[1]) or forward(part, *rest)
-    trainer._optimizer_step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), defaultdict(float))
+    forward = trainer.updater._ppo_loss
+    trainer.updater._ppo_loss = lambda part, *rest: widths.append(part.mask.shape[1]) or forward(part, *rest)
+    trainer.updater.step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), no_picks())
     assert widths == [2, 4, 6, 8]
-
-
-def test_entropy_is_not_built_for_gradients(model, tokenizer):
-    ids = torch.tensor([[30, 31, 32, 40]])
-    scores = ActorCritic(model, torch.nn.Linear(32, 1))(ids, torch.ones_like(ids), 3, 1.0, tokenizer.pad_token_id)
-    assert scores.logprobs.requires_grad and scores.values.requires_grad and not scores.entropy.requires_grad
-    assert 0 < scores.entropy.item() < torch.tensor(float(len(tokenizer))).log()
 
 
 def test_advantages_are_whitened(tmp_path, start, tokenizer):
     trainer = make_trainer(
-        tmp_path, start, tokenizer, lambda s: 10 * lengths(s), settings=PPOSection(reward_clip=None), response_length=40
+        tmp_path,
+        start,
+        tokenizer,
+        lambda *ids: 10 * lengths(*ids),
+        settings=PPOSection(reward_clip=None),
+        response_length=40,
     )
     rollout = one_rollout(trainer)
     advantages = rollout.advantages[rollout.mask]
@@ -242,7 +140,7 @@ def test_one_optimizer_step_a_minibatch_and_gradients_are_clipped(tmp_path, star
         step()
 
     trainer.optimizer.step = count
-    metrics = trainer.update(rollout)
+    metrics = trainer.update(rollout, 1)
     assert len(norms) == 6  # 3 epochs of 2 minibatches, of 2 micro-batches each
     assert norms == pytest.approx([0.01] * 6, rel=1e-2)
     assert metrics["policy/grad_norm"] > 0.05  # before clipping
@@ -258,7 +156,7 @@ def test_gradient_checkpointing_is_switched_on_without_a_warning(tmp_path, start
         warnings.filterwarnings("error", message=".*checkpointing_enable")
         trainer = make_trainer(tmp_path, start, tokenizer, lengths, gradient_checkpointing=True)
     assert trainer.policy_model.is_activation_checkpointing
-    trainer.update(one_rollout(trainer))
+    trainer.update(one_rollout(trainer), 1)
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -290,9 +188,9 @@ def test_the_kl_coefficient_stays_positive_in_a_run_of_one_update(tmp_path, star
 def test_the_policy_with_the_best_held_out_objective_is_kept(tmp_path, start, tokenizer, held_out, kept):
     calls = iter(range(100))
 
-    def score(sequences):  # evaluation and training take turns
+    def score(prompts, replies):  # evaluation and training take turns
         call = next(calls)
-        return lengths(sequences) if call % 2 else torch.full((len(sequences),), float(held_out[call // 2]))
+        return lengths(prompts, replies) if call % 2 else torch.full((len(replies),), float(held_out[call // 2]))
 
     trainer = make_trainer(
         tmp_path, start, tokenizer, score, settings=PPOSection(reward_clip=None), **SHORT,
@@ -308,10 +206,10 @@ def test_the_policy_with_the_best_held_out_objective_is_kept(tmp_path, start, to
 
 def test_evaluations_of_an_equal_policy_are_equal_and_leave_training_alone(tmp_path, start, tokenizer):
     trainer = make_trainer(tmp_path, start, tokenizer, lengths)
-    first = trainer._evaluation_rollout()
+    first = trainer._evaluation_samples()
     torch.rand(3)  # training goes on
     state = torch.get_rng_state()
-    again = trainer._evaluation_rollout()
+    again = trainer._evaluation_samples()
     assert torch.equal(first.sequences, again.sequences)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -357,15 +255,14 @@ def test_pad_equal_to_eos_is_refused(tmp_path, start, tokenizer):
 def test_learns_to_prefer_a_token(tmp_path, start, tokenizer, phases):
     wanted = 42
 
-    def score(sequences):
-        return torch.tensor([sum(t == wanted for t in ids) / 4 for ids in sequences])
+    def score(prompts, replies):
+        return torch.tensor([sum(t == wanted for t in reply) / 4 for reply in replies])
 
     trainer = make_trainer(
         tmp_path, start, tokenizer, score, phases=phases, total_episodes=64 * 25, per_device_train_batch_size=64,
         gradient_accumulation_steps=1, num_mini_batches=2, learning_rate=2e-2 if phases else 3e-3, kl_coef=0.0,
         eval_steps=1000,
     )  # fmt: skip
-    torch.manual_seed(0)
     before = one_rollout(trainer).scores.mean().item()
     trainer.train()
     after = one_rollout(trainer).scores.mean().item()
@@ -378,10 +275,9 @@ def test_reference_is_unchanged_and_policy_back_in_place_after_training(tmp_path
     trainer.eval_dataset = None
     rollout = one_rollout(trainer)
     trainer.train()
-    width = rollout.prompt_width
-    reference = trainer.make_rollout.reference_logprobs(rollout.sequences, rollout.attention_mask, width)
+    reference = trainer.sampler.reference_logprobs(rollout.sequences, rollout.attention_mask, rollout.mask)
     torch.testing.assert_close(reference, rollout.ref_logprobs)
-    moved, _ = trainer.make_rollout.policy_scores(trainer.model, rollout.sequences, rollout.attention_mask, width)
+    moved, _ = trainer.sampler.policy_scores(trainer.model, rollout.sequences, rollout.attention_mask, rollout.mask)
     assert not torch.equal(moved, rollout.logprobs)
 
 
@@ -395,7 +291,8 @@ def test_supervised_term_raises_the_likelihood_of_demonstrations(tmp_path, start
 
     def likelihood():
         with torch.no_grad():
-            scores = trainer.model(sequence, torch.ones_like(sequence), 2, 1.0, tokenizer.pad_token_id)
+            real = torch.ones(1, 3, dtype=torch.bool)
+            scores = trainer.model(sequence, torch.ones_like(sequence), real, 1.0, tokenizer.pad_token_id)
         return scores.logprobs.sum().item()
 
     before = likelihood()

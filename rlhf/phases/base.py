@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import DefaultDataCollator, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
 from rlhf.errors import UserError
+from rlhf.fused import fuse_kernels
 from rlhf.models import check_context, from_scratch
 from rlhf.run import Run
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
@@ -29,6 +30,7 @@ def run_phase(run: Run) -> dict[str, float]:
     args = trainer_arguments(TrainingArguments, run, "base", "base")
     tokenizer = run.tokenizer()
     model = from_scratch(shape, tokenizer)
+    fuse_kernels(model)
     check_context(model, run.config.base.block_tokens, "base.block_tokens")
     documents = run.data.text()
     blocks = blocks_of_text(tokenizer, documents, run.config.base.block_tokens)

@@ -8,16 +8,20 @@ The gold judge, where a data source has one, is never seen here.
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import set_seed
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, set_seed
 from trl.experimental.ppo import PPOConfig
 
-from reward_model import RewardModel
-from rlhf.backbone import Backbone
+from reward_model import Normalisation, RewardModel
+from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.config import PPOSection
 from rlhf.encoding import Encoder, data_statistics
+from rlhf.errors import UserError
 from rlhf.models import check_context, load_merged
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
-from rlhf.training import count_trainable, save_model, save_result, trainer_arguments, training_folder, watch
+from rlhf.training import count_trainable, prepare, save_model, save_result, trainer_arguments
 
 MERGED = "rlhf_gpt_neo_model"
 
@@ -36,7 +40,7 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
     """TRL's configuration: our defaults, then what the section `ppo` passes through."""
     defaults = {
         "response_length": run.config.data.max_response_tokens,
-        "stop_token": "eos",
+        "stop_token": None if run.config.ppo.trainer_args.get("stop_token_id") else "eos",
         "adam_epsilon": 1e-5,
         "eval_steps": 10,
     }
@@ -55,30 +59,67 @@ def _train_policy(
     check_context(
         backbone.policy, limits.max_prompt_tokens + args.response_length, "data.max_prompt_tokens + ppo.response_length"
     )
-    reward_model = RewardModel.load(reward_folder, tokenizer, run.config.model.precision, run.device)
+    reward_model = _reward_model(run, reward_folder, backbone, tokenizer)
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = encoder.prompts(training)
     demonstrations: Dataset | None = None
     if settings.sft_coef > 0:
         demonstrations = encoder.prompt_reply_pairs(run.data.demonstrations("train"))
+
+    def score(prompts: list[list[int]], replies: list[list[int]]) -> Tensor:
+        sequences = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
+        return reward_model.score_ids(sequences, args.local_rollout_forward_batch_size)
+
     trainer = RLHFTrainer(
         args,
         settings,
         tokenizer,
         backbone,
-        lambda sequences: reward_model.score_ids(sequences, args.local_rollout_forward_batch_size),
+        score,
         prompts,
         encoder.prompts(held_out) if held_out else None,
         demonstrations,
+        _value_head(settings, backbone, reward_folder, reward_model),
+        exact_decoding=run.config.model.precision == "fp32",
     )
-    watch(trainer, training_folder(run, result))
     print(f"{result}: {len(prompts):,} prompts ({encoder.summary()}); {count_trainable(trainer.model)}")
-    if run.resume and trainer.is_world_process_zero():
-        print(f"{result}: PPO cannot be resumed yet, so --resume starts it from the beginning")
-    trainer.train()
+    checkpoint = prepare(trainer, run, result, "ppo")
+    trainer.train(str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
         data = data_statistics({"train": training, "validation": held_out}, encoder)
-        folder = save_result(run, result, backbone.policy, tokenizer, data=data)
+        critic = trainer.accelerator.unwrap_model(trainer.model).value_head
+        folder = save_result(run, result, backbone.policy, tokenizer, lambda aside: save_head(critic, aside), data=data)
         if merged:
             run.publish(merged, lambda aside: save_model(load_merged(str(folder), tokenizer), tokenizer, aside))
     return {"best/objective": trainer.best[0], "best/update": trainer.best[1]} if trainer.best else {}
+
+
+def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrainedTokenizerFast) -> RewardModel:
+    """On the policy's own base weights if it is an adapter on them, else as a network of its own."""
+    if not backbone.can_carry(folder):
+        return RewardModel.load(folder, tokenizer, run.config.model.precision, run.device)
+    network = SharedRewardModel(backbone, backbone.add_reward_adapter(folder))
+    return RewardModel(network, tokenizer.pad_token_id, Normalisation.load(folder))
+
+
+def _value_head(
+    settings: PPOSection, backbone: Backbone, reward_folder: Path, reward_model: RewardModel
+) -> nn.Linear | None:
+    """With `value: adapter`, a critic that starts as the reward model; otherwise the trainer's own, on the policy."""
+    if settings.value == "shared":
+        return None
+    if not backbone.can_carry(reward_folder):
+        raise UserError(
+            "ppo.value is adapter, but the reward model is no adapter on the policy's base weights.",
+            expected=f"ppo and reward in lora.phases, and {reward_folder} trained from the same model",
+            remedy="--set ppo.value=shared",
+        )
+    head = backbone.add_reward_adapter(reward_folder, "value")
+    return reward_model.normalisation.of_head(head)
+
+
+def save_head(head: nn.Linear, folder: Path) -> None:
+    """Keep the value head beside the policy."""
+    save_file(
+        {name: p.detach().contiguous() for name, p in head.state_dict().items()}, folder / "value_head.safetensors"
+    )

@@ -1,0 +1,38 @@
+"""Several processes on one batch: who answers which prompts, and how everyone gets all answers."""
+
+from dataclasses import fields, replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rlhf.rollout import Samples
+
+
+def share_of(accelerator: Accelerator, rows: int) -> Tensor:
+    """The rows of a batch that this process works on, in turns; every one takes equally many, so some begin again."""
+    size = -(-rows // accelerator.num_processes)
+    return (torch.arange(size) * accelerator.num_processes + accelerator.process_index) % rows
+
+
+def gather_samples(accelerator: Accelerator, samples: Samples, rows: int, pad_token_id: int) -> Samples:
+    """All processes' samples of a batch, in its order. Prompts have one width; responses are widened to one."""
+    if accelerator.num_processes == 1:
+        return samples
+    fill = {"sequences": pad_token_id}
+    return replace(
+        samples,
+        **{
+            field.name: _gather(accelerator, getattr(samples, field.name), fill.get(field.name, 0))[:rows]
+            for field in fields(samples)
+        },
+    )
+
+
+def _gather(accelerator: Accelerator, values: Tensor, fill: int) -> Tensor:
+    dtype = values.dtype
+    values = values.to(torch.int64) if dtype == torch.bool else values  # not every backend sends booleans
+    if values.ndim == 2:
+        values = accelerator.pad_across_processes(values, dim=1, pad_index=fill)
+    everyone = accelerator.gather(values.contiguous()).unflatten(0, (accelerator.num_processes, -1))
+    return everyone.transpose(0, 1).flatten(0, 1).to(dtype)

@@ -1,0 +1,97 @@
+"""Checkpoints of PPO: everything that makes a resumed run end like an unbroken one.
+
+    checkpoint-N/trained.safetensors   weights that are trained: policy, value head, critic
+                 best.safetensors      the best policy on the held-out prompts so far
+                 optimizer.pt, scheduler.pt, rng_state*.pth
+                 ppo_state.json        KL coefficient, best objective, skipped updates, micro-batch
+                 trainer_state.json    step counters; written last
+
+A checkpoint is written aside and renamed; the newest `save_total_limit` are kept. Random numbers and prompts of PPO
+itself are those of a place (`randomness`), so they need no state; the generators' states are kept for reward functions
+and callbacks that draw from them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from trl.experimental.ppo.ppo_trainer import OnlineTrainerState
+
+if TYPE_CHECKING:
+    from rlhf.ppo_trainer import RLHFTrainer
+
+TRAINED, BEST, STATE = "trained.safetensors", "best.safetensors", "ppo_state.json"
+
+
+def save_checkpoint(trainer: "RLHFTrainer") -> Path:
+    """Write `checkpoint-<step>` into the trainer's output folder, then drop those beyond `save_total_limit`."""
+    folder = Path(trainer.args.output_dir)
+    target, aside = folder / f"checkpoint-{trainer.state.global_step}", folder / ".checkpoint.partial"
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _write(trainer, aside)
+    trainer.accelerator.wait_for_everyone()
+    trainer._save_rng_state(str(aside))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        _rotate(folder, trainer.args.save_total_limit)
+    return target
+
+
+def _write(trainer: "RLHFTrainer", folder: Path) -> None:
+    save_file({name: p.detach().contiguous() for name, p in _trained(trainer).items()}, folder / TRAINED)
+    torch.save(trainer.optimizer.state_dict(), folder / "optimizer.pt")
+    torch.save(trainer.lr_scheduler.state_dict(), folder / "scheduler.pt")
+    state: dict[str, Any] = {
+        "kl_coef": trainer.kl_controller.coef,
+        "skipped": trainer.skipped,
+        "skipped_in_a_row": trainer.skipped_in_a_row,
+        "micro_batch": trainer.updater.micro_batch,
+        "best": None,
+    }
+    if trainer.best is not None:
+        objective, update, weights = trainer.best
+        state["best"] = {"objective": objective, "update": update}
+        save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / BEST)
+    (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
+
+
+def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
+    """Put a trainer where it stood when the checkpoint was written."""
+    kept = load_file(folder / TRAINED)
+    with torch.no_grad():
+        for name, parameter in _trained(trainer).items():
+            parameter.copy_(kept[name])
+    device = trainer.accelerator.device
+    trainer.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
+    trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    trainer.kl_controller.coef = state["kl_coef"]
+    trainer.skipped, trainer.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
+    trainer.updater.micro_batch = state["micro_batch"]
+    if state["best"]:
+        weights = {name: weight.to(device) for name, weight in load_file(folder / BEST).items()}
+        trainer.best = (state["best"]["objective"], state["best"]["update"], weights)
+    then = OnlineTrainerState.load_from_json(str(folder / "trainer_state.json"))
+    for name in ("global_step", "episode", "epoch", "log_history"):
+        setattr(trainer.state, name, getattr(then, name))
+    trainer.last_good = folder
+    trainer._load_rng_state(str(folder))
+
+
+def _trained(trainer: "RLHFTrainer") -> dict[str, torch.nn.Parameter]:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _rotate(folder: Path, limit: int | None) -> None:
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for old in found[:-limit] if limit else []:
+        shutil.rmtree(old, ignore_errors=True)
