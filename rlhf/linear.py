@@ -14,6 +14,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LARGE = 1 << 18
+"""Weights of a matrix from which on oneDNN pays: it compiles a kernel for each new shape, and keeps a thousand."""
+
 
 @cache
 def prefers_onednn() -> bool:
@@ -29,8 +32,9 @@ def prefers_onednn() -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library."""
+    large = x.numel() > 0 and weight.numel() >= LARGE
     fp32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not (fp32 and x.device.type == "cpu" and prefers_onednn()) or x.numel() == 0:
+    if not (large and fp32 and x.device.type == "cpu" and prefers_onednn()):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
         return _product(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
