@@ -12,6 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from rlhf.allocator import keep_freed_memory
 from rlhf.command_line import parse_arguments, tell
 from rlhf.errors import UserError, nearest
 from rlhf.interrupt import insistent_interrupt
@@ -44,6 +45,7 @@ def run(args: Namespace) -> None:
     check_sources(config)
     check_model_name(config)
     choose_wait_policy()
+    keep_freed_memory()
     from rlhf.run import Run  # loads torch, which takes seconds
 
     arguments = ["--config", args.config, "--output", str(folder)]

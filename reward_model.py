@@ -20,7 +20,7 @@ from trl import RewardTrainer
 from rlhf.config import Precision
 from rlhf.fused import fuse_kernels
 from rlhf.models import base_of, is_adapter, load_base
-from rlhf.padding import pad_right
+from rlhf.padding import WIDTH, pad_right
 
 NORMALISATION_FILE = "reward_normalisation.json"
 
@@ -100,7 +100,7 @@ class RewardModel:
         rewards = torch.empty(len(sequences))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id)
+            ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
             rewards[rows] = logits.squeeze(-1).float().cpu()
         return (rewards - self.normalisation.mean) / self.normalisation.std

@@ -43,7 +43,9 @@ class FusedSelfAttention(GPTNeoSelfAttention):
             mask = seen.masked_fill(~window, torch.finfo(query.dtype).min)
         dropout = self.attn_dropout.p if self.training else 0.0
         if query.device.type == "cpu" and not dropout and (keys <= SHORT or query.dtype != torch.float32):
-            scores = query.float() @ key.float().transpose(-1, -2) + mask  # fp32, as in transformers
+            if not torch.is_autocast_enabled("cpu"):  # which would convert both back again
+                query, key = query.float(), key.float()  # as in transformers
+            scores = query @ key.transpose(-1, -2) + mask
             return scores.softmax(-1).to(value.dtype) @ value, None
         return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=1.0), None
 

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LARGE = 1 << 18
-"""Weights of a matrix from which on oneDNN pays: it compiles a kernel for each new shape, and keeps a thousand."""
+"""Weights of a matrix from which on oneDNN is worth its kernels: it compiles one for each new shape, of 1.4 MB."""
+TILE = 8 * 32
+"""Smaller matrices go there, too, where the rows of x are a multiple of this: sequences whose lengths are multiples of
+eight (see `padding.WIDTH`), 32 of them or more, come in few shapes."""
 
 
 @cache
@@ -32,9 +35,10 @@ def prefers_onednn() -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library."""
-    large = x.numel() > 0 and weight.numel() >= LARGE
+    rows = x.numel() // max(1, x.shape[-1])
+    few_shapes = rows > 0 and (weight.numel() >= LARGE or rows % TILE == 0)
     fp32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not (large and fp32 and x.device.type == "cpu" and prefers_onednn()):
+    if not (few_shapes and fp32 and x.device.type == "cpu" and prefers_onednn()):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
         return _product(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
@@ -74,7 +78,7 @@ class _LoraLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         rows = x.flatten(0, -2)
-        inner = rows @ a.t()
+        inner = linear(rows, a)
         ctx.save_for_backward(rows, inner, weight, a, b)
         ctx.scale, ctx.shape = scale, x.shape
         return linear(rows, weight, bias).addmm_(inner, b.t(), alpha=scale).unflatten(0, x.shape[:-1])
@@ -83,7 +87,7 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, inner, weight, a, b = ctx.saved_tensors
         rows = grad.flatten(0, -2)
-        to_inner = (rows @ b) * ctx.scale
+        to_inner = linear(rows, b.t()) * ctx.scale
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = linear(rows, weight.t()).addmm_(to_inner, a).view(ctx.shape)

@@ -24,6 +24,7 @@ from rlhf.config import Config, LoraSection, Precision, Shape
 from rlhf.errors import UserError
 from rlhf.fused import fuse_kernels
 from rlhf.hub import reachable_or_cached
+from rlhf.padding import WIDTH
 
 REWARD_HEAD = "score"
 CONTEXT_SETTING = "data.max_prompt_tokens + data.max_response_tokens"
@@ -78,10 +79,11 @@ def check_context(model: PreTrainedModel, tokens: int, setting: str) -> None:
         UserError: naming the setting and both numbers.
     """
     positions = getattr(model.config, "max_position_embeddings", None)  # models with relative positions have no limit
-    if positions and tokens > positions:
+    most = positions and positions - positions % WIDTH  # widths are rounded up
+    if most and tokens > most:
         raise UserError(
             "The sequences do not fit into the model's context.",
-            expected=f"{setting} at most {positions}",
+            expected=f"{setting} at most {most}",
             found=str(tokens),
             remedy=f"lower {setting.replace(' + ', ' or ')}, or take a model with a longer context",
         )

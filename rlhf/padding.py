@@ -1,9 +1,16 @@
-"""Token lists of different length → one rectangle and its mask (1 on real tokens, 0 on padding)."""
+"""Token lists of different length → one rectangle and its mask (1 on real tokens, 0 on padding).
+
+Widths of what goes through a network without a gradient are rounded up, which costs little: kernels are chosen, and on
+a CPU compiled, for each shape anew.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+WIDTH = 8
+"""Sequences are padded to a multiple of so many tokens."""
 
 
 def pad_left(sequences: list[list[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -13,11 +20,21 @@ def pad_left(sequences: list[list[int]], pad_token_id: int) -> tuple[Tensor, Ten
     return ids, torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in sequences])
 
 
-def pad_right(sequences: list[list[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, both (N, T), T the longest sequence: for replies and whole sequences."""
-    width = max(len(s) for s in sequences)
+def pad_right(sequences: list[list[int]], pad_token_id: int, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Ids and mask, both (N, T), T the longest sequence, rounded up: for replies and whole sequences."""
+    longest = max(len(s) for s in sequences)
+    width = longest + -longest % multiple
     ids = torch.tensor([s + [pad_token_id] * (width - len(s)) for s in sequences])
     return ids, torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
+
+
+def left_margin(mask: Tensor) -> int:
+    """Columns to add on the left of a batch with this mask (N, T), negative where there are too many.
+
+    Then no column on the left is padding in every row, but for those that make the width a multiple of `WIDTH`.
+    """
+    padding = int(mask.any(0).int().argmax())
+    return -(mask.shape[1] - padding) % WIDTH - padding
 
 
 def prompt_collator(pad_token_id: int) -> Callable[[list[dict[str, list[int]]]], dict[str, Tensor]]:

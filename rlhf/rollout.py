@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerFast
 from trl.experimental.ppo import PPOConfig
 
@@ -20,6 +21,7 @@ from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
+from rlhf.padding import left_margin
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.stopwatch import Stopwatch
 
@@ -59,14 +61,15 @@ class Samples:
         return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def without_padding(self) -> Self:
-        """The same without the columns that are padding in every sequence."""
-        width, length = self.prompt_width, int(self.mask.any(0).sum())
-        first = int(self.attention_mask[:, :width].any(0).int().argmax())
+        """The same without the columns that are padding in every sequence, but for a few on the left."""
+        length = int(self.mask.any(0).sum())
+        end = self.prompt_width + length
+        margin = left_margin(self.attention_mask[:, :end])
         changes: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("sequences", "attention_mask"):
-                changes[field.name] = value[:, first : width + length]
+                changes[field.name] = pad(value[:, :end], (margin, 0))
             elif value.ndim == 2:
                 changes[field.name] = value[:, :length]
         return replace(self, **changes)
@@ -172,8 +175,8 @@ class Sampler:
         size = self.args.local_rollout_forward_batch_size
         parts = []
         for i, m, row in zip(ids.split(size), mask.split(size), luck.split(size), strict=True):
-            first = int(m.any(0).int().argmax())
-            parts.append(decode(model.policy, i[:, first:], m[:, first:], self.sampling, row, head))
+            margin = (left_margin(m), 0)
+            parts.append(decode(model.policy, pad(i, margin), pad(m, margin), self.sampling, row, head))
         return _joined(parts, self.pad)
 
     @torch.no_grad()
@@ -215,11 +218,10 @@ class Sampler:
         return self.score(rows(slice(width)), rows(slice(width, None))).to(sequences.device)
 
     def _slices(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """All three in slices of as many rows as go through a network at once, without columns of left padding."""
+        """All three in slices of as many rows as go through a network at once, with little left padding."""
         size = self.args.local_rollout_forward_batch_size
         slices = zip(sequences.split(size), attention_mask.split(size), mask.split(size), strict=True)
-        firsts = [(i, a, m, int(a.any(0).int().argmax())) for i, a, m in slices]
-        return [(i[:, first:], a[:, first:], m) for i, a, m, first in firsts]
+        return [(pad(i, (left_margin(a), 0)), pad(a, (left_margin(a), 0)), m) for i, a, m in slices]
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:
@@ -232,7 +234,7 @@ def _joined(parts: list[Decoded], pad_token_id: int) -> Decoded:
 
     def joined(name: str, fill: float) -> Tensor:
         columns = [getattr(part, name) for part in parts]
-        return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[1]), value=fill) for c in columns])
+        return torch.cat([pad(c, (0, width - c.shape[1]), value=fill) for c in columns])
 
     return Decoded(
         tokens=joined("tokens", pad_token_id), mask=joined("mask", False), ended=torch.cat([p.ended for p in parts]),

@@ -82,7 +82,7 @@ def test_micro_batches_add_up_to_the_minibatch(tmp_path, start, tokenizer):
     assert statistics[0] == pytest.approx(statistics[1], rel=1e-3, abs=1e-4)
 
 
-def test_padding_that_all_sequences_share_is_cut_and_nothing_else():
+def test_padding_that_all_sequences_share_is_cut_to_a_width_of_8_and_nothing_else():
     """Prompts of 1 and 2 tokens in 4 columns, replies of 3 and 1 in 5; each number says its row and column."""
     numbers = torch.arange(1, 19).reshape(2, 9)
     attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
@@ -90,8 +90,9 @@ def test_padding_that_all_sequences_share_is_cut_and_nothing_else():
     per_row = {name: torch.arange(2) for name in ("ended", "scores", "logprob_gap")}
     whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
     cut = whole.without_padding()
-    assert cut.sequences.tolist() == [[3, 4, 5, 6, 7], [12, 13, 14, 15, 16]] and cut.prompt_width == 2
-    assert cut.attention_mask.tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert cut.sequences.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 10, 11, 12, 13, 14, 15, 16]]
+    assert cut.attention_mask.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0]]
+    assert cut.prompt_width == 5
     assert cut.mask.tolist() == [[True, True, True], [True, False, False]]
     assert all(getattr(cut, name).tolist() == [[5, 6, 7], [14, 15, 16]] for name in per_token)
     assert cut.scores.tolist() == [0, 1] and cut.without_padding().sequences.equal(cut.sequences)

@@ -1,11 +1,9 @@
 """Phase all: every phase in turn, and PPO straight from the base model for comparison."""
 
-import ctypes
-import gc
-import sys
 import time
 from collections.abc import Callable
 
+from rlhf.allocator import return_freed_memory
 from rlhf.phases import base, evaluate, ppo, reward, sft
 from rlhf.run import SPLITS, Run
 
@@ -40,18 +38,9 @@ def run_phase(run: Run) -> dict[str, float]:
         print(f"[{number}/{len(steps)}] {name}")
         started = time.perf_counter()
         metrics |= {f"{name}/{key}": value for key, value in step(run).items()}
-        _return_memory()
+        return_freed_memory()
         print(f"[{number}/{len(steps)}] {name} took {time.perf_counter() - started:.0f} s")
     return metrics
-
-
-def _return_memory() -> None:
-    """Give what a phase has freed back to the system; the allocator of Linux would keep it, in pieces."""
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
-        if trim:
-            trim(0)
 
 
 def _read_all(run: Run) -> None:
