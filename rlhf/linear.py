@@ -33,10 +33,13 @@ def prefers_onednn() -> bool:
     return "AuthenticAMD" in info
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library."""
-    rows = x.numel() // max(1, x.shape[-1])
-    few_shapes = rows > 0 and (weight.numel() >= LARGE or rows % TILE == 0)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, tokens: int | None = None) -> Tensor:
+    """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library.
+
+    `tokens` is the size that changes from batch to batch: the rows of x, unless given.
+    """
+    tokens = x.numel() // max(1, x.shape[-1]) if tokens is None else tokens
+    few_shapes = tokens > 0 and (weight.numel() >= LARGE or tokens % TILE == 0)
     fp32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (few_shapes and fp32 and x.device.type == "cpu" and prefers_onednn()):
         return F.linear(x, weight, bias)
@@ -92,7 +95,8 @@ class _LoraLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = linear(rows, weight.t()).addmm_(to_inner, a).view(ctx.shape)
         trained = ctx.needs_input_grad[3]
-        to_a, to_b = (to_inner.t() @ x, (rows.t() @ inner) * ctx.scale) if trained else (None, None)
+        to_a = linear(to_inner.t(), x.t(), tokens=len(rows)) if trained else None
+        to_b = linear(inner.t(), rows.t(), tokens=len(rows)).t() * ctx.scale if trained else None
         return to_x, None, None, to_a, to_b, None
 
 
