@@ -14,6 +14,7 @@ what they are about, `judge.py` what a good answer is.
 
 import random
 from collections import defaultdict
+from functools import cache
 
 from rlhf.config import SourceSpec
 from rlhf.data.classroom.judge import GoldJudge, grade
@@ -40,35 +41,36 @@ class ClassroomSource(Source):
 
     def demonstrations(self, spec: SourceSpec) -> list[Demonstration]:
         """Prompts with replies of mixed quality; `quality` is their gold score."""
-        rows = examples()[: spec.limit or DEMONSTRATIONS]
-        strangers = _strangers()
-        return [_demonstration(row, strangers[row.draft.category]) for row in rows]
+        return [_demonstration(number) for number in range(len(examples()[: spec.limit or DEMONSTRATIONS]))]
 
     def preferences(self, spec: SourceSpec) -> list[Preference]:
         """One pair a prompt, from the end of the pool."""
-        rows = examples()[::-1][: spec.limit or PREFERENCES]
-        strangers = _strangers()
-        return [_preference(row, strangers[row.draft.category]) for row in rows]
+        count = len(examples())
+        return [_preference(number) for number in range(count)[::-1][: spec.limit or PREFERENCES]]
 
     def prompts(self, spec: SourceSpec) -> list[Prompt]:
         """The prompts of the demonstrations, with ideal answers as references."""
-        rows = examples()[: spec.limit or DEMONSTRATIONS]
-        return [
-            Prompt(row.id, ask(row.draft.text), row.draft.category, self.name, reference=_ideal(row), origin=row.id)
-            for row in rows
-        ]
+        return [_prompt(number) for number in range(len(examples()[: spec.limit or DEMONSTRATIONS]))]
 
     def texts(self, spec: SourceSpec, keep: Keep = lambda id, category: True) -> list[str]:
         """Short documents on the same facts and people, in none of the tasks' forms and so of no category."""
-        rng = random.Random("classroom texts")
-        documents = [document(rng) for _ in range(spec.limit or TEXTS)]
-        return [text for text in documents if keep(prompt_id(ask(text)), "")]
+        return [text for text in _documents(spec.limit or TEXTS) if keep(prompt_id(ask(text)), "")]
 
     def judge(self, spec: SourceSpec) -> GoldJudge:
         """The gold judge of all prompts, and of variants of them that name their `origin`."""
         return GoldJudge({row.id: row.draft.key for row in examples()})
 
 
+# Rows are made from the seed of their id and never change: each is made once, however often a phase asks for it.
+
+
+@cache
+def _documents(count: int) -> list[str]:
+    rng = random.Random("classroom texts")
+    return [document(rng) for _ in range(count)]
+
+
+@cache
 def _strangers() -> dict[str, list[Example]]:
     """Examples by category: an answer to one is off the topic of another."""
     groups: dict[str, list[Example]] = defaultdict(list)
@@ -81,10 +83,18 @@ def _ideal(row: Example) -> str:
     return polished(random.Random(f"ideal {row.id}"), row.draft, row.draft.answer)
 
 
-def _demonstration(row: Example, category: list[Example]) -> Demonstration:
+@cache
+def _prompt(number: int) -> Prompt:
+    row = examples()[number]
+    return Prompt(row.id, ask(row.draft.text), row.draft.category, "classroom", reference=_ideal(row), origin=row.id)
+
+
+@cache
+def _demonstration(number: int) -> Demonstration:
+    row = examples()[number]
     rng = random.Random(f"demonstration {row.id}")
     draft = row.draft
-    reply = _reply(rng, row, rng.choice(category))
+    reply = _reply(rng, row, rng.choice(_strangers()[draft.category]))
     return Demonstration(row.id, ask(draft.text), reply, draft.category, "classroom", grade(draft.key, reply))
 
 
@@ -103,9 +113,11 @@ def _reply(rng: random.Random, row: Example, stranger: Example) -> str:
     return STYLES[style](rng, draft, answer)
 
 
-def _preference(row: Example, category: list[Example]) -> Preference:
+@cache
+def _preference(number: int) -> Preference:
+    row = examples()[number]
     rng = random.Random(f"preference {row.id}")
-    return make_pair(rng, row, rng.choice(category))
+    return make_pair(rng, row, rng.choice(_strangers()[row.draft.category]))
 
 
 SOURCE = ClassroomSource()
