@@ -226,6 +226,16 @@ class PPOSection(TrainingSection):
     model, which must then be an adapter on the same base."""
     eval_prompts: int = Field(default=64, ge=0)
     """Held-out prompts on which the policy is scored every eval_steps updates; the best is kept. 0: off."""
+    stop_at_kl: float | None = Field(default=None, gt=0)
+    """Stop once the responses of an update have a larger mean KL to the reference, in nats a response."""
+    patience: int | None = Field(default=None, gt=0)
+    """Stop after so many evaluations in a row without a better held-out objective; needs eval_prompts."""
+
+    @model_validator(mode="after")
+    def _patience_needs_evaluations(self) -> Self:
+        if self.patience and not self.eval_prompts:
+            raise ValueError("ppo.patience needs held-out prompts: set ppo.eval_prompts above 0")
+        return self
 
 
 class TestSection(Section):

@@ -3,12 +3,12 @@
     checkpoint-N/trained.safetensors   weights that are trained: policy, value head, critic
                  best.safetensors      the best policy on the held-out prompts so far
                  optimizer.pt, scheduler.pt, rng_state*.pth
-                 ppo_state.json        KL coefficient, best objective, skipped updates, micro-batch
-                 trainer_state.json    step counters; written last
+                 ppo_state.json        KL coefficient, which update was best, what was counted, why it stopped
+                 trainer_state.json    step counters, what was logged; written last
 
-A checkpoint is written aside and renamed; the newest `save_total_limit` are kept. Random numbers and prompts of PPO
-itself are those of a place (`randomness`), so they need no state; the generators' states are kept for reward functions
-and callbacks that draw from them.
+A checkpoint is written aside, flushed to the disk and renamed; the newest `save_total_limit` are kept. Random numbers
+and prompts of PPO itself are those of a place (`randomness`), so they need no state; the generators' states are kept
+for reward functions and callbacks that draw from them.
 """
 
 import json
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from trl.experimental.ppo.ppo_trainer import OnlineTrainerState
+
+from rlhf.durable import discard, flush
 
 if TYPE_CHECKING:
     from rlhf.ppo_trainer import RLHFTrainer
@@ -38,7 +40,8 @@ def save_checkpoint(trainer: "RLHFTrainer") -> Path:
     trainer._save_rng_state(str(aside))
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
-        shutil.rmtree(target, ignore_errors=True)
+        flush(folder)  # what was logged so far, too
+        discard(target)
         aside.rename(target)
         _rotate(folder, trainer.args.save_total_limit)
     return target
@@ -52,6 +55,8 @@ def _write(trainer: "RLHFTrainer", folder: Path) -> None:
         "kl_coef": trainer.kl_controller.coef,
         "skipped": trainer.skipped,
         "skipped_in_a_row": trainer.skipped_in_a_row,
+        "without_a_better": trainer.without_a_better,
+        "stopped": trainer.stopped,
         "micro_batch": trainer.updater.micro_batch,
         "best": None,
     }
@@ -75,6 +80,7 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     trainer.kl_controller.coef = state["kl_coef"]
     trainer.skipped, trainer.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
+    trainer.without_a_better, trainer.stopped = state["without_a_better"], state["stopped"]
     trainer.updater.micro_batch = state["micro_batch"]
     if state["best"]:
         weights = {name: weight.to(device) for name, weight in load_file(folder / BEST).items()}
@@ -94,4 +100,4 @@ def _trained(trainer: "RLHFTrainer") -> dict[str, torch.nn.Parameter]:
 def _rotate(folder: Path, limit: int | None) -> None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     for old in found[:-limit] if limit else []:
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)

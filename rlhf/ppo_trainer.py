@@ -8,6 +8,7 @@ corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -20,6 +21,7 @@ from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
 from rlhf.distributed import gather_samples, share_of
+from rlhf.early_stop import reason_to_stop
 from rlhf.errors import UserError
 from rlhf.padding import prompt_collator
 from rlhf.ppo_checkpoint import load_checkpoint, save_checkpoint
@@ -80,6 +82,9 @@ class RLHFTrainer(PPOTrainer):
             raise ValueError("PPO needs a pad token that is not the end-of-sequence token")
         if settings.sft_coef > 0 and demonstrations is None:
             raise ValueError("sft_coef > 0 needs demonstrations")
+        if settings.patience and not eval_prompts:
+            raise UserError("ppo.patience counts evaluations, but there are no held-out prompts.",
+                            remedy="raise data.validation_fraction, or --set ppo.patience=null")  # fmt: skip
         self.settings = settings
         self.backbone = backbone
         self.stopwatch = Stopwatch()
@@ -87,6 +92,8 @@ class RLHFTrainer(PPOTrainer):
         self.value_head = value_head or _zero_head(backbone)
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self.skipped = self.skipped_in_a_row = 0
+        self.without_a_better = 0
+        self.stopped: str | None = None
         self.last_good: Path | None = None
         super().__init__(
             args=args,
@@ -124,14 +131,15 @@ class RLHFTrainer(PPOTrainer):
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | None = None) -> None:
-        """Run all updates, or until a callback stops; then the policy is the best one seen on the held-out prompts.
+        """Run all updates, or until something stops; then the policy is the best one seen on the held-out prompts.
 
         Args:
             resume_from_checkpoint: a folder that `save_checkpoint` wrote; the run ends as if it had not been broken.
         """
         started = time.perf_counter()
         self._begin(resume_from_checkpoint)
-        for update in range(self.state.global_step + 1, self.args.num_total_batches + 1):
+        last = self.state.global_step if self.stopped else self.args.num_total_batches
+        for update in range(self.state.global_step + 1, last + 1):
             self.stopwatch.seconds.clear()
             rollout = self.rollout(update)  # 1. sample, score, advantages
             metrics = self.update(rollout, update)  # 2. several epochs of clipped updates
@@ -141,7 +149,9 @@ class RLHFTrainer(PPOTrainer):
             self.lr_scheduler.step()
             self._print_samples_if_due(rollout, update)
             self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
+            self._stop_early(update, kl=kl)
             self._evaluate_if_due(update, last=self.control.should_training_stop)  # true after the last update, too
+            self._stop_early(update)
             self._save_if_due(update, last=self.control.should_training_stop)
             if self.control.should_training_stop:
                 break
@@ -253,7 +263,18 @@ class RLHFTrainer(PPOTrainer):
         objective = score - self.args.kl_coef * kl
         self.log({"eval/score": score, "eval/kl": kl, "eval/objective": objective, "episode": self.state.episode})
         if self.best is None or objective > self.best[0]:
-            self.best = (objective, update, self.trained_policy())
+            self.best, self.without_a_better = (objective, update, self.trained_policy()), 0
+        else:
+            self.without_a_better += 1
+
+    def _stop_early(self, update: int, kl: float = 0.0) -> None:
+        """End the training if the KL of an update's responses, or the evaluations so far, ask for it; say why."""
+        reason = reason_to_stop(self.settings, kl, self.without_a_better)
+        if reason is None or self.control.should_training_stop:
+            return
+        self.control.should_training_stop, self.stopped = True, reason
+        if self.accelerator.is_main_process:
+            tqdm.write(f"stopped early, after update {update}: {reason}")
 
     def _evaluation_samples(self) -> Samples:
         """Responses to the same prompts with the same luck each time, so that evaluations compare."""
@@ -264,7 +285,7 @@ class RLHFTrainer(PPOTrainer):
         return {n: p.detach().clone() for n, p in self.policy_model.named_parameters() if p.requires_grad}
 
     def _restore_best(self, seconds: float) -> None:
-        found = {"train_runtime": seconds}
+        found: dict[str, Any] = {"train_runtime": seconds} | ({"stopped": self.stopped} if self.stopped else {})
         if self.best is not None:
             objective, update, state = self.best
             with torch.no_grad():

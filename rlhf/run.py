@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.config import Config, load_config, save_config
 from rlhf.data.source import Judge, Sampler
+from rlhf.durable import flush
 from rlhf.errors import UserError
 from rlhf.models import resolve_device
 from rlhf.provenance import LATE_DATA, SHARED, dependencies, differences, in_words, upstream
@@ -157,6 +158,7 @@ class Run:
         try:
             write(aside)
             save_config(self.as_made(name), aside)
+            flush(aside)
             replace_folder(aside, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

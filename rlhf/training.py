@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from rlhf.config import AutocastSection, Config, TrainingSection, load_config, save_config
+from rlhf.durable import discard, replace_text
 from rlhf.errors import UserError
 from rlhf.provenance import dependencies, differences, in_words
 from rlhf.run import Run
@@ -116,7 +117,7 @@ class MetricsLog(TrainerCallback):
             return
         kept = _rows_until(self.path, state.global_step)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        replace_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def on_log(
         self,
@@ -187,7 +188,7 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
             return checkpoint
         except (OSError, ValueError, SafetensorError):
             logger.warning("%s was cut short and is left out", checkpoint)
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            discard(checkpoint)
     return None
 
 
