@@ -1,9 +1,9 @@
 """Files and folders that a kill, or a loss of power, leaves whole or not at all.
 
-    flush(aside)                      # all of it is on the disk …
-    aside.rename(target)              # … before its name says so
-    replace_text(path, text)          # the old text or the new, nothing between
-    discard(folder)                   # gone in one step: what is still there is whole
+flush(aside)                      # all of it is on the disk …
+aside.rename(target)              # … before its name says so
+replace_text(path, text)          # the old text or the new, nothing between
+discard(folder)                   # gone in one step: what is still there is whole
 """
 
 import os
@@ -32,6 +32,12 @@ def discard(folder: Path) -> None:
     if folder.exists():
         folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Delete what a kill has left half-written or half-deleted in a folder: its hidden files."""
+    for left in folder.glob(".*"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

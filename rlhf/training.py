@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from rlhf.config import AutocastSection, Config, TrainingSection, load_config, save_config
-from rlhf.durable import discard, replace_text
+from rlhf.durable import discard, replace_text, tidy
 from rlhf.errors import UserError
 from rlhf.provenance import dependencies, differences, in_words
 from rlhf.run import Run
@@ -230,6 +230,7 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
     watch(trainer, folder)
     config = _on_this_machine(run.as_made(result), section, run.device)
     with trainer.accelerator.main_process_first():  # which cleans up
+        tidy(folder)
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
         _check_same_config(config, folder, result)

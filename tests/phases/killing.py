@@ -28,25 +28,27 @@ class Killable:
     Args:
         arguments: of the command line.
         output: the folder that `arguments` name, which exists.
-        last_change: SIGKILL comes right before the change on disk of this number, counted from 0; None: never.
+        before: SIGKILL comes right before the change on disk of this number, counted from 0, or before the first one
+            that reads so (see `changes`).
     """
 
-    def __init__(self, arguments: list[str], output: Path, last_change: int | None = None) -> None:
+    def __init__(self, arguments: list[str], output: Path, before: int | str | None = None) -> None:
         self.log = output / "log.txt"
-        self.process: Any = _server.Process(target=_run, args=(arguments, output, last_change))
+        self.process: Any = _server.Process(target=_run, args=(arguments, output, before))
         self.process.start()
 
     def alive(self) -> bool:
         return bool(self.process.is_alive())
 
-    def kill_when(self, due: Callable[[], bool]) -> bool:
-        """SIGKILL as soon as `due`; false if the process has ended before."""
+    def kill_when(self, due: Callable[[], bool], seconds: float = 0.0) -> bool:
+        """SIGKILL so many seconds after it is `due`; false if the process has ended before."""
         deadline = time.monotonic() + LIMIT
         while not due():
             if not self.alive():
                 return False
             assert time.monotonic() < deadline
             time.sleep(0.0005)
+        time.sleep(seconds)
         self.process.kill()
         return self.wait() == -signal.SIGKILL
 
@@ -62,11 +64,12 @@ class Killable:
 
 
 def changes(output: Path) -> list[str]:
-    """What a process that came to its end has changed on disk, in order; digits of file names are left out."""
+    """What a process that came to its end has changed on disk, in order: "os.rename OLD NEW", paths within `output`,
+    numbers as N."""
     return (output / "changes.txt").read_text().splitlines()
 
 
-def _run(arguments: list[str], output: Path, last_change: int | None) -> None:
+def _run(arguments: list[str], output: Path, fatal: int | str | None) -> None:
     import torch
 
     import main
@@ -81,7 +84,7 @@ def _run(arguments: list[str], output: Path, last_change: int | None) -> None:
     def before(event: str, args: tuple[Any, ...]) -> None:
         change = _change(event, args, output) if event in CHANGES else None
         if change:
-            if len(made) == last_change:
+            if fatal in (len(made), change):
                 os.kill(os.getpid(), signal.SIGKILL)
             made.append(change)
 

@@ -1,6 +1,8 @@
 """`--resume` after SIGKILL: real processes are killed, go on, and must end with the weights of an unbroken run.
 
 SOAK=1 python -m pytest tests/phases/test_resume.py        # many more kills
+
+PPO is killed in `test_kills.py`, more often and in more places.
 """
 
 import json
@@ -34,8 +36,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with data, tiny.yaml and what phases sft and reward start from; made by `main`, as a user would."""
-    folder = tmp_path_factory.mktemp("resume")
+    """A folder with data, tiny.yaml and what each phase starts from; made by `main`, as a user would."""
+    return make_world(tmp_path_factory.mktemp("resume"))
+
+
+def make_world(folder: Path) -> Path:
     rows = [(f"What is a {a} {b}?", f"A {a} is with a {b}." if a < b else f"A {b}.") for a in WORDS for b in WORDS]
     write_jsonl(folder / "demonstrations.jsonl", [{"prompt": p, "completion": c} for p, c in rows])
     write_jsonl(folder / "pairs.jsonl", [{"prompt": p, "chosen": c, "rejected": "No no no."} for p, c in rows])
@@ -137,9 +142,6 @@ def kill_after_a_checkpoint(world: Path, phase: str, output: Path, *more: str) -
 
 
 def kill_while_a_checkpoint_is_written(world: Path, phase: str, output: Path, *more: str) -> None:
-    if phase == "ppo":  # which writes aside and renames
-        aside = output / "training" / phase / ".checkpoint.partial"
-        return kill_when(start(world, phase, output, *more), lambda: len(list(aside.glob("*"))) > 1)
     for _ in range(10):  # a kill may come a moment too late: then the next checkpoint is due
         process = start(world, phase, output, *more)
         kill_when(process, lambda: not all(checkpoints(output, phase).values()))
@@ -167,8 +169,8 @@ def numbers(result: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("_round", range(ROUNDS))
 @pytest.mark.parametrize(
     ("phase", "lora"),
-    [("sft", []), ("sft", ["sft"]), ("reward", ["reward"]), ("ppo", ["reward", "ppo"])],
-    ids=["sft", "sft-lora", "reward-lora", "ppo-lora"],
+    [("sft", []), ("sft", ["sft"]), ("reward", ["reward"])],
+    ids=["sft", "sft-lora", "reward-lora"],
 )
 def test_a_killed_and_resumed_run_ends_like_an_unbroken_one(world, phase, lora, tmp_path, _round):
     options = ["--set", f"lora.phases=[{','.join(lora)}]"]
@@ -186,7 +188,7 @@ def test_a_killed_and_resumed_run_ends_like_an_unbroken_one(world, phase, lora, 
     files = [path / phase / f"{weights}.safetensors" for path in (unbroken, broken)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert numbers(broken / phase) == numbers(unbroken / phase)
-    assert [row["step"] for row in metrics(broken / phase) if {"loss", "objective/kl"} & set(row)] == list(range(1, 41))
+    assert [row["step"] for row in metrics(broken / phase) if "loss" in row] == list(range(1, 41))
     if phase == "reward":
         merged = [path / "rlhf_reward_model" for path in (unbroken, broken)]
         for name in ("model.safetensors", "reward_normalisation.json"):
