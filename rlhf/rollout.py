@@ -23,6 +23,7 @@ from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
 from rlhf.padding import left_margin
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
+from rlhf.stop_token import stop_token_id
 from rlhf.stopwatch import Stopwatch
 
 ScoreFunction = Callable[[list[list[int]], list[list[int]]], Tensor]
@@ -133,7 +134,7 @@ class Sampler:
         self.score = score
         self.stopwatch = stopwatch or Stopwatch()
         self.exact_decoding = exact_decoding
-        stop = tokenizer.eos_token_id if args.stop_token == "eos" else args.stop_token_id
+        stop = stop_token_id(args, tokenizer)
         self.sampling = Sampling(args.response_length, () if stop is None else (stop,), self.pad, args.temperature)
 
     @torch.no_grad()

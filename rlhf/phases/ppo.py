@@ -21,6 +21,7 @@ from rlhf.errors import UserError
 from rlhf.models import check_context, load_merged
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
+from rlhf.stop_token import stop_token_id
 from rlhf.training import count_trainable, prepare, save_model, save_result, trainer_arguments
 
 MERGED = "rlhf_gpt_neo_model"
@@ -40,7 +41,7 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
     """TRL's configuration: our defaults, then what the section `ppo` passes through."""
     defaults = {
         "response_length": run.config.data.max_response_tokens,
-        "stop_token": None if run.config.ppo.trainer_args.get("stop_token_id") else "eos",
+        "stop_token": "eos" if run.config.ppo.trainer_args.get("stop_token_id") is None else None,
         "adam_epsilon": 1e-5,
         "eval_steps": 10,
     }
@@ -54,6 +55,7 @@ def _train_policy(
     settings, limits = run.config.ppo, run.config.data
     args = ppo_arguments(run, result)
     tokenizer = run.tokenizer()
+    stop_token_id(args, tokenizer)  # refuses a bad one before anything is loaded
     encoder = Encoder(tokenizer, limits)
     backbone = Backbone(start, run.config, tokenizer, run.device)
     check_context(
