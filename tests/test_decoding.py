@@ -4,30 +4,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import rlhf.decoding
 from rlhf.decoding import Sampling, decode, draw
 from rlhf.logprobs import masked_logprobs
 from rlhf.padding import pad_left
+from tests.architectures import tiny_model
 
 PROMPTS = [[30], [30, 31, 32, 33, 34], [40, 41, 42], list(range(30, 50))]
 LIMIT = 20
 
 
-@pytest.fixture(params=["gpt-neo", "llama", "qwen3"])
+@pytest.fixture(params=["gpt-neo", "gpt2", "llama", "mistral", "qwen3"])
 def network(request, lively, tokenizer):
-    """A lively random model of each architecture; the window of GPT-Neo's second layer is 8 tokens."""
-    if request.param == "gpt-neo":
-        return lively
-    kind, config = (LlamaForCausalLM, LlamaConfig) if request.param == "llama" else (Qwen3ForCausalLM, Qwen3Config)
-    torch.manual_seed(0)
-    shape = config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id, bos_token_id=None, initializer_range=0.4,
-    )  # fmt: skip
-    return kind(shape).eval()
+    """A lively random model of each architecture; the window of GPT-Neo's second layer, and of Mistral, is 8 tokens."""
+    return lively if request.param == "gpt-neo" else tiny_model(request.param, tokenizer)
 
 
 @pytest.fixture
