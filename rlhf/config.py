@@ -226,6 +226,9 @@ class PPOSection(TrainingSection):
     model, which must then be an adapter on the same base."""
     eval_prompts: int = Field(default=64, ge=0)
     """Held-out prompts on which the policy is scored every eval_steps updates; the best is kept. 0: off."""
+    max_logprob_gap: float | None = Field(default=1.0, gt=0)
+    """Tokens on whose log-probability sampling and training differ by more, in nats, are left out of the policy's loss;
+    null leaves out none. fp32 differs by about 1e-5; bf16, 8 and 4 bits by up to some tenths."""
     stop_at_kl: float | None = Field(default=None, gt=0)
     """Stop once the responses of an update have a larger mean KL to the reference, in nats a response."""
     patience: int | None = Field(default=None, gt=0)

@@ -4,7 +4,7 @@
 
 transformers computes GPT-Neo's attention step by step, in fp32 and with every score kept for the backward pass, and
 its GELU as seven tensor operations, each kept as well. Other architectures bring such kernels; of them, only the linear
-layers are exchanged (see `linear`).
+layers are exchanged (see `linear`, and `int8` for those in 8 bits, which are equal to bf16's rounding).
 """
 
 from typing import Any
@@ -52,6 +52,11 @@ class FusedSelfAttention(GPTNeoSelfAttention):
 
 def fuse_kernels(model: nn.Module) -> None:
     """Exchange linear layers, and the attention and GELU of GPT-Neo's blocks; the weights stay where they are."""
+    if getattr(model, "is_loaded_in_8bit", False):
+        from rlhf.int8 import weight_only  # needs bitsandbytes, which is there then
+
+        for layer in model.modules():
+            weight_only(layer)
     block: Any
     for block in model.modules():
         if type(block) is nn.Linear:

@@ -6,6 +6,7 @@ Kept from TRL: its configuration, callbacks, logging keys and saving. Ours: one 
 corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R response tokens (padded right).
 """
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from rlhf.early_stop import reason_to_stop
 from rlhf.errors import UserError
 from rlhf.padding import prompt_collator
 from rlhf.ppo_checkpoint import load_checkpoint, save_checkpoint
-from rlhf.ppo_math import KLController, kl_per_token
+from rlhf.ppo_math import KLController, kl_per_token, masked_mean
 from rlhf.ppo_update import GAP, Updater
 from rlhf.randomness import generator
-from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, with_advantages
+from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, trusted, with_advantages
 from rlhf.stopwatch import Stopwatch
 
 MAX_SKIPPED = 3
@@ -182,7 +183,8 @@ class RLHFTrainer(PPOTrainer):
     def rollout(self, update: int) -> Rollout:
         """A response to each prompt of an update, with everything the update needs."""
         samples = self._sample(self._prompts(update), generator(self.args.seed, "rollout", update))
-        return with_advantages(samples, self.kl_controller.coef, self.args)
+        rollout = with_advantages(samples, self.kl_controller.coef, self.args)
+        return trusted(rollout, self.settings.max_logprob_gap)
 
     def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
         """Each process answers its share; all of them get all samples."""
@@ -208,7 +210,9 @@ class RLHFTrainer(PPOTrainer):
         with self.stopwatch("update"):
             metrics = self.updater.run(rollout, update)
         self._count_skipped(self.updater.skipped > 0, update)
-        return metrics | {GAP: max(metrics.get(GAP, 0.0), rollout.logprob_gap.max().item())}
+        gap, bound = rollout.logprob_gap, self.settings.max_logprob_gap or math.inf
+        metrics[GAP] = max(metrics.get(GAP, 0.0), gap.max().item())
+        return metrics | {"rollout/left_out": masked_mean((gap > bound).float(), rollout.mask).item()}
 
     def _count_skipped(self, skipped: bool, update: int) -> None:
         self.skipped += skipped

@@ -51,7 +51,7 @@ class Samples:
     scores: Tensor
     """(B,) rewards, clipped and penalised."""
     logprob_gap: Tensor
-    """(B,) largest difference between the log-probabilities of sampling and of training; 0 where not measured."""
+    """(B, R) difference between the log-probabilities of sampling and of training, ≥ 0; 0 where not measured."""
 
     @property
     def prompt_width(self) -> int:
@@ -101,6 +101,17 @@ def with_advantages(samples: Samples, kl_coef: float, args: PPOConfig) -> Rollou
     advantages, returns = generalized_advantages(rewards, samples.values, samples.mask, args.gamma, args.lam)
     known = {field.name: getattr(samples, field.name) for field in fields(samples)}
     return Rollout(**known, advantages=whiten(advantages, samples.mask), returns=returns)
+
+
+def trusted(rollout: Rollout, max_logprob_gap: float | None) -> Rollout:
+    """The rollout without the advantages of tokens on which sampling and training disagree by more than a bound.
+
+    Such a token was hardly drawn from the policy that is trained (Yao et al. 2025, "Your Efficient RL Framework
+    Secretly Brings You Off-Policy RL Training"); with an advantage of 0 it takes no part in the policy's loss.
+    """
+    if max_logprob_gap is None:
+        return rollout
+    return replace(rollout, advantages=rollout.advantages.masked_fill(rollout.logprob_gap > max_logprob_gap, 0.0))
 
 
 class Sampler:
@@ -166,7 +177,7 @@ class Sampler:
         return Samples(
             sequences=sequences, attention_mask=attention_mask, mask=decoded.mask, ended=decoded.ended,
             logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores,
-            logprob_gap=(logprobs - decoded.logprobs).abs().amax(1),
+            logprob_gap=(logprobs - decoded.logprobs).abs(),
         )  # fmt: skip
 
     def sample(self, actor_critic: ActorCritic, ids: Tensor, mask: Tensor, luck: Tensor) -> Decoded:

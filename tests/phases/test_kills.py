@@ -38,7 +38,11 @@ class World:
         self.runs: dict[str, Path] = {}
 
     def fresh(self, name: str) -> Path:
-        return Path(shutil.copytree(self.folder / "before-ppo", self.folder / name))
+        """A copy of what is there before PPO; the reward adapter names its base by path."""
+        output = Path(shutil.copytree(self.folder / "before-ppo", self.folder / name))
+        adapter = output / "reward" / "adapter_config.json"
+        adapter.write_text(adapter.read_text().replace(str(self.folder / "before-ppo"), str(output)))
+        return output
 
     def start(self, variant: str, output: Path, *more: str, before: int | str | None = None) -> Killable:
         options = ["--set", *VARIANTS[variant][0], *more]
@@ -100,7 +104,7 @@ def test_killed_again_and_again_it_ends_like_an_unbroken_run(world, variant):
         if kills.total() == KILLS:
             break
     world.finish(variant, output)
-    print(f"{variant}: {dict(kills)}; {(output / 'log.txt').read_text().count('resuming ppo')} times resumed")
+    print(f"\n{variant}: {dict(kills)}; {(output / 'log.txt').read_text().count('resuming ppo')} times resumed")
     assert kills.total() == KILLS
 
 
@@ -124,4 +128,4 @@ def test_killed_before_each_kind_of_change_it_ends_like_an_unbroken_run(world, v
     for point in replaced:  # where the older result gives way to the new one
         assert world.start(variant, output, "--resume", before=point).wait() == -signal.SIGKILL, point
     world.finish(variant, output)
-    print(f"{variant}: {len(points) + len(replaced)} kills, before " + ", ".join(points + replaced))
+    print(f"\n{variant}: {len(points) + len(replaced)} kills, before " + ", ".join(points + replaced))
