@@ -16,12 +16,12 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        started = _now()
+        started = now()
         yield
-        self.seconds[part] += _now() - started
+        self.seconds[part] += now() - started
 
 
-def _now() -> float:
+def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
