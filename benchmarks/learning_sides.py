@@ -72,7 +72,7 @@ def _held_out(run: Run) -> HeldOut:
 
 
 def _train_ours(run: Run, curve: Curve) -> None:
-    """Phase ppo as it is. Its own held-out evaluations, by which it keeps the best policy, are left out of the clock."""
+    """Phase ppo as it is; the clock leaves out the held-out evaluations by which it keeps the best policy, too."""
 
     class Watched(RLHFTrainer):
         def __init__(self, *given: Any, **named: Any) -> None:

@@ -1,11 +1,47 @@
-"""The machine that a benchmark ran on."""
+"""What a benchmark ran on, how fast that multiplies and reads, and so how long a PPO update takes at least.
 
+python -m benchmarks.machine          # prints it
+"""
+
+import argparse
+import json
 import platform
-from typing import Any
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 import trl
+from torch.nn import functional as F
+
+from benchmarks.processes import write_json
+from rlhf.linear import linear
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Speed(NamedTuple):
+    """What a machine can do at most."""
+
+    flops: float
+    """Floating-point operations a second in a large product of matrices; a multiplication and an addition are two."""
+    bytes_per_s: float
+    """Read from memory, of an array that fits in no cache."""
+
+
+class Work(NamedTuple):
+    """The size of a PPO update on a GPT-Neo with LoRA adapters on two square projections a layer (query and value)."""
+
+    hidden: int
+    layers: int
+    vocab: int
+    batch: int
+    prompt: int
+    response: int
+    epochs: int
+    rank: int
 
 
 def described() -> dict[str, Any]:
@@ -15,3 +51,90 @@ def described() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
     }  # fmt: skip
+
+
+def measured_speed(dtype: str, size: int, megabytes: int, repeats: int = 5) -> Speed:
+    """The best of some repeats.
+
+    Args:
+        dtype: a key of DTYPES.
+        size: of the square matrices that are multiplied, by PyTorch's default library and by `rlhf.linear`.
+        megabytes: of the array that is read.
+        repeats: of each.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = torch.randn(2, size, size, device=device).to(DTYPES[dtype])
+    big = torch.ones(1024, megabytes * 2**20 // 4096, device=device)
+    vector = torch.ones(big.shape[1], device=device)
+    product = min(_fastest(lambda: F.linear(a, b), repeats), _fastest(lambda: linear(a, b), repeats))
+    reading = min(_fastest(lambda: big @ vector, repeats), _fastest(big.sum, repeats))
+    return Speed(2 * size**3 / product, big.numel() * big.element_size() / reading)
+
+
+@torch.no_grad()
+def _fastest(work: Callable[[], Any], repeats: int) -> float:
+    work()  # compiles kernels, wakes threads
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def floor_seconds(work: Work, speed: Speed, bytes_a_weight: int) -> dict[str, float]:
+    """How long an update takes at least where nothing but matrix products and the reading of weights takes time.
+
+    With B sequences of P and R tokens, T = P + R, width d, L layers, V words and E epochs there are N = 12·L·d² weights
+    in the layers (four square projections, and 4d × d twice), H = V·d in the vocabulary projection and A = 4·L·d·r in
+    the adapters. A product with a weight costs 2 operations a token, its gradient to the input 2, to the weight 2 (of
+    the adapters alone: the rest is frozen).
+
+        rollout   2·N·B·P, then R products with H and R - 1 with N; each takes the longer of reading the weights and
+                  multiplying B tokens with them
+        score     2·N·B·T for the reference and for the reward model; 2·H·B·R for the reference
+        update    E·((4·N + 6·A)·B·T + 4·H·B·R)
+
+    Attention scores, norms, the adapters outside the update, and the overhead of calls count as nothing. Where all
+    weights fit in a cache, reading is faster than this says.
+
+    Returns:
+        Seconds of "rollout", "score", "update", and their sum "total".
+    """
+    layers = 12 * work.layers * work.hidden**2
+    head = work.vocab * work.hidden
+    adapters = 4 * work.layers * work.hidden * work.rank
+    prompts, replies = work.batch * work.prompt, work.batch * work.response
+
+    def step(weights: int) -> float:
+        return max(weights * bytes_a_weight / speed.bytes_per_s, 2 * weights * work.batch / speed.flops)
+
+    found = {
+        "rollout": 2 * layers * prompts / speed.flops
+        + work.response * step(head)
+        + (work.response - 1) * step(layers),
+        "score": (4 * layers * (prompts + replies) + 2 * head * replies) / speed.flops,
+        "update": work.epochs
+        * ((4 * layers + 6 * adapters) * (prompts + replies) + 4 * head * replies)
+        / speed.flops,
+    }  # fmt: skip
+    return found | {"total": sum(found.values())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=2048, help="of the square matrices that are multiplied (2048)")
+    parser.add_argument("--megabytes", type=int, default=512, help="that are read (512)")
+    parser.add_argument("--json", type=Path, help="where to write the result")
+    args = parser.parse_args()
+    speeds = {dtype: measured_speed(dtype, args.size, args.megabytes)._asdict() for dtype in DTYPES}
+    found = described() | {"speed": speeds}
+    print(json.dumps(found, indent=2))
+    if args.json:
+        write_json(found, args.json)
+
+
+if __name__ == "__main__":
+    main()

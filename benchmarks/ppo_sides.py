@@ -1,0 +1,246 @@
+"""PPO by one of two trainers on random weights and prompts of a given size, timed; `benchmarks.ppo_vs_trl` starts it.
+
+python -m benchmarks.ppo_sides JOB.json RESULT.json
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPTNeoForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
+from trl.experimental.ppo import PPOConfig
+
+from benchmarks.machine import DTYPES
+from benchmarks.processes import peak_rss_mb, write_json
+from benchmarks.stock import in_one_piece, stock_trainer
+from reward_model import RewardModel
+from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.config import Config, PPOSection, Shape, parse_config
+from rlhf.models import from_scratch, trainable_model
+from rlhf.ppo_trainer import RLHFTrainer
+from rlhf.stopwatch import now
+
+TARGETS = ["q_proj", "v_proj"]
+"""Layers with an adapter."""
+
+
+def _size(default: int, text: str) -> int:
+    return field(default=default, metadata={"help": f"{text} ({default})"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """The size of the work. Lengths in tokens."""
+
+    hidden: int = _size(768, "width of the model")
+    layers: int = _size(12, "its layers")
+    heads: int = _size(12, "its attention heads")
+    vocab: int = _size(50257, "vocabulary")
+    batch: int = _size(8, "episodes an update")
+    prompt: int = _size(64, "tokens of a prompt")
+    response: int = _size(64, "tokens of a reply")
+    updates: int = _size(2, "counted updates")
+    epochs: int = _size(4, "PPO epochs")
+    minibatches: int = _size(1, "optimizer steps an epoch")
+    rank: int = _size(8, "of the LoRA adapters")
+    window: int = _size(256, "of local attention")
+    micro_batch: int = _size(4, "sequences at a time in our update")
+    trl_micro_batch: int = _size(0, "the same in TRL's; 0: all")
+    rollout_batch: int = _size(0, "sequences sampled at a time; 0: all")
+    dtype: str = "fp32"
+
+
+def main(job_file: str, result: str) -> None:
+    values = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    side, folder = values.pop("side"), Path(values.pop("folder"))
+    found = {"ours": run_ours, "trl": run_trl}[side](Job(**values), folder)
+    write_json(found, Path(result))
+
+
+# --- the same weights, tokenizer and prompts for both -----------------------------------------------------------------
+
+
+def make_models(job: Job, folder: Path) -> None:
+    """A random GPT-Neo as `folder/policy`, a reward model as `folder/reward`, both with a tokenizer of bare numbers."""
+    words = {f"w{number}": number for number in range(job.vocab - 2)}
+    words |= {"<pad>": job.vocab - 2, "<end>": job.vocab - 1}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")), pad_token="<pad>", eos_token="<end>",
+        padding_side="left", model_max_length=job.prompt + job.response,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    policy = from_scratch(
+        Shape(
+            hidden_size=job.hidden, num_layers=job.layers, num_heads=job.heads, window_size=job.window,
+            max_position_embeddings=max(2048 if job.hidden >= 512 else 256, job.prompt + job.response),
+        ),
+        tokenizer,
+    )  # fmt: skip
+    policy.config.num_labels = 1
+    reward = GPTNeoForSequenceClassification(policy.config)
+    for model, name in ((policy, "policy"), (reward, "reward")):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+
+
+def prompt_rows(job: Job) -> Dataset:
+    ids = torch.randint(job.vocab - 2, (4 * job.batch, job.prompt), generator=torch.Generator().manual_seed(0))
+    return Dataset.from_list([{"input_ids": row} for row in ids.tolist()])
+
+
+def arguments(job: Job, folder: Path, batches: dict[str, int]) -> PPOConfig:
+    return PPOConfig(
+        output_dir=str(folder / "out"), use_cpu=not torch.cuda.is_available(), report_to="none", bf16=False,
+        num_mini_batches=job.minibatches, num_ppo_epochs=job.epochs, total_episodes=job.batch * (job.updates + 1),
+        response_length=job.response, stop_token=None, temperature=1.0, learning_rate=1e-4,
+        local_rollout_forward_batch_size=job.rollout_batch or job.batch, gradient_checkpointing=False,
+        num_sample_generations=0, disable_tqdm=True, save_strategy="no", logging_steps=1, **batches,
+    )  # fmt: skip
+
+
+def in_micro_batches(job: Job, size: int) -> dict[str, int]:
+    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": job.batch // size}
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+class Watch(TrainerCallback):
+    """Notes when each update ends, and how much memory training takes beyond what stood there before it.
+
+    Args:
+        phases: seconds of the parts of the update that has just ended.
+    """
+
+    def __init__(self, phases: Callable[[], dict[str, float]] = dict) -> None:
+        self.ends: list[float] = []
+        self.phases: list[dict[str, float]] = []
+        self._read_phases = phases
+        self._before = 0.0
+
+    def on_train_begin(self, *given: Any, **named: Any) -> None:
+        forget_peak()
+        self._before = held_mb()
+
+    def on_step_end(self, *given: Any, **named: Any) -> None:
+        self.ends.append(now())
+        self.phases.append(dict(self._read_phases()))
+
+    def result(self, job: Job) -> dict[str, Any]:
+        """The first update warms up and counts for memory alone."""
+        seconds = statistics.mean(
+            after - before for before, after in zip(self.ends, self.ends[1:], strict=False)
+        )  # fmt: skip
+        counted = self.phases[1:]
+        found = {
+            "episodes_per_s": job.batch / seconds,
+            "seconds_per_update": seconds,
+            "peak_rss_mb": peak_rss_mb(),
+            "working_mb": peak_mb() - self._before,
+            "phases": {name: statistics.mean(part[name] for part in counted) for name in counted[0]},
+        }
+        return found | ({"peak_gpu_mb": peak_mb()} if torch.cuda.is_available() else {})
+
+
+def held_mb() -> float:
+    """Memory held now: the GPU's where there is one, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated() / 2**20
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew: loading a model takes more for a moment than training it may."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets VmHWM
+
+
+def peak_mb() -> float:
+    """The most memory held since `forget_peak` (elsewhere than on Linux, since the process began)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_rss_mb()
+    (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 1024
+
+
+# --- the two sides ----------------------------------------------------------------------------------------------------
+
+
+def run_ours(job: Job, folder: Path) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = parse_config(
+        {
+            "model": {"name": str(folder / "policy"), "precision": job.dtype},
+            "lora": {"phases": ["sft", "reward", "ppo"], "r": job.rank, "alpha": 2 * job.rank, "dropout": 0.0,
+                     "target_modules": TARGETS},
+            "data": {"demonstrations": ["classroom"], "preferences": ["classroom"]},
+        }
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
+    backbone = Backbone(folder / "policy", config, tokenizer, device)
+    rewards = RewardModel(
+        SharedRewardModel(backbone, reward_head(folder, backbone, config, tokenizer)), tokenizer.pad_token_id
+    )
+    size = job.rollout_batch or job.batch
+    watch = Watch(lambda: trainer.stopwatch.seconds)
+    trainer = RLHFTrainer(
+        arguments(job, folder, in_micro_batches(job, min(job.micro_batch, job.batch // job.minibatches))),
+        PPOSection(eval_prompts=0), tokenizer, backbone,
+        lambda prompts, replies: rewards.score_ids([p + r for p, r in zip(prompts, replies, strict=True)], size),
+        prompt_rows(job), exact_decoding=job.dtype == "fp32", callbacks=[watch],
+    )  # fmt: skip
+    trainer.train()
+    return watch.result(job)
+
+
+def reward_head(folder: Path, backbone: Backbone, config: Config, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Of a reward model as the pipeline makes it: an adapter of the same rank and a head, on the same base."""
+    made: Any = trainable_model(str(folder / "policy"), config, "reward", tokenizer, backbone.device)
+    made.save_pretrained(folder / "reward_adapter", save_embedding_layers=False)
+    del made
+    return backbone.add_reward_adapter(folder / "reward_adapter")
+
+
+def run_trl(job: Job, folder: Path) -> dict[str, Any]:
+    dtype = DTYPES[job.dtype]
+    value, reward = (
+        AutoModelForSequenceClassification.from_pretrained(folder / "reward", num_labels=1, dtype=dtype)
+        for _ in range(2)
+    )
+    size = job.trl_micro_batch
+    watch = Watch()
+    stock_trainer(
+        arguments(job, folder, in_micro_batches(job, size) if size else in_one_piece(job.batch)),
+        AutoTokenizer.from_pretrained(folder / "policy"),
+        AutoModelForCausalLM.from_pretrained(folder / "policy", dtype=dtype),
+        reward, value, prompt_rows(job),
+        LoraConfig(task_type="CAUSAL_LM", r=job.rank, lora_alpha=2 * job.rank, lora_dropout=0.0,
+                   target_modules=TARGETS),
+        [watch],
+    ).train()  # fmt: skip
+    return watch.result(job)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
