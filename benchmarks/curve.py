@@ -142,7 +142,13 @@ class Curve(TrainerCallback):
                 self.result["test_last"] = self.held_out.final_test(given["model"].policy)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """The policy that the trainer leaves: the last, or the best if it keeps that."""
+        """The policy that the trainer leaves: the last, or the best if it keeps that.
+
+        Raises:
+            RuntimeError: the training stopped early: there are no equal episodes to compare.
+        """
+        if "test_last" not in self.result:
+            raise RuntimeError(f"training stopped at update {state.global_step} of {state.max_steps}")
         policy, optimizer = given["model"].policy, given["optimizer"]
         with self.clock.paused("benchmark"):
             self.result |= {"kept": self.held_out.curve_point(policy), "test_kept": self.held_out.final_test(policy)}

@@ -1,14 +1,14 @@
 """What two sets of learning curves say: final figures, time to a given reward, and both as one picture."""
 
-from collections.abc import Callable
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from rlhf.evaluation.style import COLORS, canvas
+from rlhf.evaluation.style import COLORS, STYLE, canvas
 
 Record = dict[str, Any]
 FIGURES = ("reward", "gold", "kl", "objective", "length", "distinct_2")
@@ -97,37 +97,49 @@ def _mean(rows: list[Any]) -> Any:
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
+class Panel(NamedTuple):
+    """One set of axes: a figure of the curve's points over another."""
+
+    title: str
+    x: str
+    xlabel: str
+    y: str
+    ylabel: str
+
+
+PANELS = [
+    Panel("Held-out reward over time", "minutes", "minutes of training", "reward", "standard deviations"),
+    Panel("Held-out reward over episodes", "episodes", "episodes", "reward", "standard deviations"),
+    Panel("Held-out gold over time", "minutes", "minutes of training", "gold", "judge's score, 0 to 1"),
+]
+
+
 def draw(records: list[Record], sides: tuple[str, str]) -> Canvas:
-    """Reward over time, reward over episodes, gold over time: thin lines are seeds, thick ones their means."""
-    minutes: Callable[[Record], float] = lambda point: point["seconds"] / 60  # noqa: E731
-    episodes: Callable[[Record], float] = lambda point: point["episodes"]  # noqa: E731
-    panels = [
-        ("Held-out reward over time", "minutes of training", "standard deviations", minutes, "reward"),
-        ("… over episodes", "episodes", "standard deviations", episodes, "reward"),
-        ("Held-out gold over time", "minutes of training", "judge's score, 0 to 1", minutes, "gold"),
-    ]
-    panels = [panel for panel in panels if all(p[panel[4]] is not None for r in records for p in r["curve"])]
-    figure, grid = canvas(1, len(panels), (4.0 * len(panels), 3.9))
-    for axes, (title, xlabel, ylabel, x, name) in zip(grid[0], panels, strict=True):
-        for side, color in zip(sides, (COLORS["SPP"], COLORS["RO"]), strict=True):
-            curves = [record["curve"] for record in records if record["side"] == side]
-            _draw_side(axes, curves, x, name, color, NAMES[side])
-        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axes.set_xlim(left=0)
-    others = [record["curve"][-1] for record in records if record["side"] == sides[1]]
-    for axes, panel in zip(grid[0], panels, strict=True):
-        axes.axhline(fmean(p[panel[4]] for p in others), color=COLORS["RO"], linestyle=":", linewidth=1.2,
-                     label=f"{NAMES[sides[1]]}, final mean")  # fmt: skip
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    """Reward over time and over episodes, gold over time: thin lines are seeds, thick ones their means."""
+    curves = {side: [_in_minutes(r["curve"]) for r in records if r["side"] == side] for side in sides}
+    panels = [panel for panel in PANELS if all(record["curve"][-1][panel.y] is not None for record in records)]
+    with plt.rc_context(STYLE):
+        figure, grid = canvas(1, len(panels), (4.1 * len(panels), 3.9))
+        for axes, panel in zip(grid[0], panels, strict=True):
+            for side, color in zip(sides, (COLORS["SPP"], COLORS["RO"]), strict=True):
+                _draw_side(axes, curves[side], panel, color, NAMES[side])
+            final = fmean(curve[-1][panel.y] for curve in curves[sides[1]])
+            axes.axhline(
+                final, color=COLORS["RO"], linestyle=":", linewidth=1.3, label=f"{NAMES[sides[1]]}, at its end"
+            )
+            axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
+            axes.set_xlim(left=0)
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _draw_side(
-    axes: Axes, curves: list[list[Record]], x: Callable[[Record], float], name: str, color: str, label: str
-) -> None:
+def _in_minutes(curve: list[Record]) -> list[Record]:
+    return [point | {"minutes": point["seconds"] / 60} for point in curve]
+
+
+def _draw_side(axes: Axes, curves: list[list[Record]], panel: Panel, color: str, label: str) -> None:
     for curve in curves:
-        axes.plot([x(p) for p in curve], [p[name] for p in curve], color=color, linewidth=0.7, alpha=0.45)
+        axes.plot([p[panel.x] for p in curve], [p[panel.y] for p in curve], color=color, linewidth=0.8, alpha=0.45)
     points = list(zip(*curves, strict=True))  # the same updates of all seeds
-    axes.plot([fmean(x(p) for p in some) for some in points], [fmean(p[name] for p in some) for some in points],
-              color=color, linewidth=2.2, marker="o", markersize=3, label=label)  # fmt: skip
+    x, y = ([fmean(p[key] for p in some) for some in points] for key in (panel.x, panel.y))
+    axes.plot(x, y, color=color, linewidth=2.2, marker="o", markersize=3.5, label=label)

@@ -8,12 +8,11 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
-import trl
 from torch.nn import functional as F
 
 from benchmarks.processes import write_json
@@ -49,7 +48,7 @@ def described() -> dict[str, Any]:
     return {
         "cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
+        "torch": torch.__version__, "transformers": version("transformers"), "trl": version("trl"),
     }  # fmt: skip
 
 
