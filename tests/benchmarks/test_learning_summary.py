@@ -66,7 +66,7 @@ def test_the_picture_has_seeds_means_and_the_final_reward_of_the_other_side(gold
     curves = {"ours": [point(0, 0.0, gold), point(60, 2.0, gold)], "trl": [point(0, 0.0, gold), point(120, 1.0, gold)]}
     records = [record(side, seed, curve) for seed in range(2) for side, curve in curves.items()]
     axes = draw(records, ("ours", "trl")).axes
-    assert [title for one, title in zip(axes, titles, strict=True) if title in one.get_title()] == titles
+    assert [title for one, title in zip(axes, titles, strict=True) if title in one.get_title("left")] == titles
     lines = axes[0].get_lines()
     assert [list(line.get_xdata()) for line in lines[:6]] == [[0, 1]] * 3 + [[0, 2]] * 3  # minutes
     assert list(lines[6].get_ydata()) == [1.0, 1.0]

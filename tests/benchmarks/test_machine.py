@@ -1,5 +1,8 @@
 """The arithmetic of a machine's speed and of the least time that an update takes."""
 
+import json
+import sys
+
 import pytest
 
 from benchmarks import machine
@@ -46,3 +49,13 @@ def test_the_fastest_repeat_counts_and_the_first_call_does_not(monkeypatch):
     calls = []
     assert machine._fastest(lambda: calls.append(1), repeats=3) == 2.0
     assert len(calls) == 4
+
+
+def test_the_command_measures_this_machine_and_says_on_what(monkeypatch, tmp_path):
+    result = tmp_path / "machine.json"
+    monkeypatch.setattr(sys, "argv", ["machine", "--size=64", "--megabytes=1", "--json", str(result)])
+    machine.main()
+    found = json.loads(result.read_text())
+    assert all(found["speed"][dtype]["flops"] > 1e6 for dtype in ("fp32", "bf16"))
+    assert found["speed"]["fp32"]["bytes_per_s"] > 1e6
+    assert found.keys() >= {"cpu", "threads", "gpu", "torch", "transformers", "trl"}

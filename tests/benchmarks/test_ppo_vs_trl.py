@@ -1,7 +1,6 @@
 """Side by side with the stock trainer: the arithmetic by hand, and the whole in real processes."""
 
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -89,11 +88,12 @@ def test_best_takes_the_fastest_of_each_side(made_up, monkeypatch, tmp_path, nat
     assert len(found["tried"]) == (12 if native else 6)
 
 
-def test_an_unknown_sweep_is_refused():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ppo_vs_trl", "--sweep", "depth", "1", "2"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "--sweep wants one of response, prompt, batch" in done.stderr
+@pytest.mark.parametrize("given", [["depth", "1", "2"], ["batch", "4"]])
+def test_a_sweep_of_nothing_is_refused(monkeypatch, capsys, given):
+    monkeypatch.setattr(sys, "argv", ["ppo_vs_trl", "--sweep", *given])
+    with pytest.raises(SystemExit) as refused:
+        ppo_vs_trl.parse()
+    assert refused.value.code == 2 and "--sweep wants one of response, prompt, batch" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -101,7 +101,10 @@ def test_both_sides_run_in_processes_of_their_own_and_the_result_has_what_is_pro
     sizes = [f"--{name.replace('_', '-')}={getattr(TINY, name)}" for name in vars(TINY) if name != "dtype"]
     result = tmp_path / "result.json"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(sys, "argv", ["ppo_vs_trl", *sizes, "--machine-size=64", "--json", str(result)])
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    speed = {"speed": {"fp32": {"flops": 1e12, "bytes_per_s": 1e12}}}
+    monkeypatch.setattr(ppo_vs_trl, "machine_speed", lambda args, folder: speed)  # test_machine.py
+    monkeypatch.setattr(sys, "argv", ["ppo_vs_trl", *sizes, "--json", str(result)])
     ppo_vs_trl.main()
     found = json.loads(result.read_text())
     for side in ("ours", "trl"):
@@ -111,4 +114,4 @@ def test_both_sides_run_in_processes_of_their_own_and_the_result_has_what_is_pro
     assert found["speedup"] == pytest.approx(found["ours"]["episodes_per_s"] / found["trl"]["episodes_per_s"])
     assert found["ours"]["phases"].keys() == found["floor"]["times_by_part"].keys() == {"rollout", "score", "update"}
     assert sum(found["ours"]["phases"].values()) <= found["ours"]["seconds_per_update"]
-    assert found["machine"]["speed"].keys() == {"fp32", "bf16"} and found["settings"]["hidden"] == 16
+    assert found["machine"] == speed and found["settings"]["hidden"] == 16
