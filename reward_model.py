@@ -7,6 +7,7 @@ mean 0 and standard deviation 1 on held-out demonstrations, so that rewards of d
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +21,7 @@ from trl import RewardTrainer
 from rlhf.config import Precision
 from rlhf.fused import fuse_kernels
 from rlhf.models import base_of, is_adapter, load_base
+from rlhf.oom import RowsThatFit, SplittingTrainer
 from rlhf.padding import WIDTH, pad_right
 
 NORMALISATION_FILE = "reward_normalisation.json"
@@ -77,6 +79,7 @@ class RewardModel:
         self.model = model.eval().requires_grad_(False)
         self.pad_token_id = pad_token_id
         self.normalisation = normalisation or Normalisation()
+        self.rows = RowsThatFit("scoring")
 
     @classmethod
     def load(
@@ -93,8 +96,12 @@ class RewardModel:
     def score_ids(self, sequences: list[list[int]], batch_size: int = 64) -> Tensor:
         """Normalised rewards (N,), fp32 on the CPU, of N token sequences (prompt and reply, no padding).
 
-        Sequences are scored in order of length, so that a batch holds little padding.
+        Sequences are scored in order of length, so that a batch holds little padding. A batch for which memory runs out
+        is halved.
         """
+        return self.rows.run(max(1, min(batch_size, len(sequences))), lambda size: self._score(sequences, size))
+
+    def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
         device = next(self.model.parameters()).device
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         rewards = torch.empty(len(sequences))
@@ -106,8 +113,22 @@ class RewardModel:
         return (rewards - self.normalisation.mean) / self.normalisation.std
 
 
-class PairwiseRewardTrainer(RewardTrainer):
+class PairwiseRewardTrainer(SplittingTrainer, RewardTrainer):
     """TRL's RewardTrainer on our loss; logs the accuracy and the mean margin of each logging step."""
+
+    def row_count(self, inputs: dict[str, Any]) -> int:
+        """Pairs: the chosen sides stand first, then the rejected ones."""
+        return len(inputs["input_ids"]) // 2
+
+    def weight(self, inputs: dict[str, Any]) -> float:
+        """The loss is a mean over pairs."""
+        return self.row_count(inputs)
+
+    def split(self, inputs: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+        """Parts of at most `size` pairs."""
+        for pairs in torch.arange(self.row_count(inputs)).split(size):
+            both = torch.cat([pairs, pairs + self.row_count(inputs)])
+            yield {k: v[pairs if k == "margin" else both] if isinstance(v, Tensor) else v for k, v in inputs.items()}
 
     def _set_signature_columns_if_needed(self) -> None:
         """Keep the column `length`, by which `train_sampling_strategy: group_by_length` forms batches."""

@@ -3,7 +3,7 @@
     checkpoint-N/trained.safetensors   weights that are trained: policy, value head, critic
                  best.safetensors      the best policy on the held-out prompts so far
                  optimizer.pt, scheduler.pt, rng_state*.pth
-                 ppo_state.json        KL coefficient, which update was best, what was counted, why it stopped
+                 ppo_state.json        KL coefficient, which update was best, what was counted, micro-batches, why it stopped
                  trainer_state.json    step counters, what was logged; written last
 
 A checkpoint is written aside, flushed to the disk and renamed; the newest `save_total_limit` are kept. Random numbers
@@ -58,6 +58,7 @@ def _write(trainer: "RLHFTrainer", folder: Path) -> None:
         "without_a_better": trainer.without_a_better,
         "stopped": trainer.stopped,
         "micro_batch": trainer.updater.micro_batch,
+        "rollout_batch": trainer.sampler.rows.limit,
         "best": None,
     }
     if trainer.best is not None:
@@ -82,6 +83,7 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     trainer.skipped, trainer.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
     trainer.without_a_better, trainer.stopped = state["without_a_better"], state["stopped"]
     trainer.updater.micro_batch = state["micro_batch"]
+    trainer.sampler.rows.limit = state["rollout_batch"]
     if state["best"]:
         weights = {name: weight.to(device) for name, weight in load_file(folder / BEST).items()}
         trainer.best = (state["best"]["objective"], state["best"]["update"], weights)

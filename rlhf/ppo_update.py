@@ -14,10 +14,10 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from trl.experimental.ppo import PPOConfig
 
 from rlhf.config import PPOSection
+from rlhf.oom import RowsThatFit
 from rlhf.padding import pad_left, pad_right
 from rlhf.ppo_math import masked_mean, policy_loss, value_loss
 from rlhf.randomness import generator
@@ -60,6 +60,7 @@ class Updater:
         self.demonstrations = demonstrations
         self.micro_batch: int = args.per_device_train_batch_size
         """Sequences at a time. Halved when memory runs out."""
+        self.rows = RowsThatFit("the update")
         self.skipped = 0
         """Steps left out because a loss or gradient was not finite, in the last `run`."""
 
@@ -96,18 +97,14 @@ class Updater:
     def _gradients_that_fit(self, rollout: Rollout, rows: Tensor, picks: torch.Generator) -> Statistics:
         """`_gradients`, in ever smaller micro-batches while memory runs out: the sum is the same."""
         start = picks.get_state()
-        while True:
-            try:
-                return self._gradients(rollout, rows, picks)
-            except RuntimeError as error:
-                if not _out_of_memory(error) or self.micro_batch == 1 or self.accelerator.num_processes > 1:
-                    raise
-            self.optimizer.zero_grad()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.micro_batch //= 2
+
+        def attempt(micro_batch: int) -> Statistics:
+            self.optimizer.zero_grad()  # what a failed attempt has left
             picks.set_state(start)
-            tqdm.write(f"out of memory: going on with micro-batches of {self.micro_batch}, and the same result")
+            self.micro_batch = micro_batch
+            return self._gradients(rollout, rows, picks)
+
+        return self.rows.run(self.micro_batch, attempt, self.accelerator.num_processes)
 
     def _gradients(self, rollout: Rollout, rows: Tensor, picks: torch.Generator) -> Statistics:
         """Adds the gradients of the minibatch up; sequences of like length share a micro-batch: less padding."""
@@ -180,7 +177,3 @@ class Updater:
         every: Tensor = self.accelerator.gather(torch.tensor([list(sums.values())], device=self.accelerator.device))
         together = dict(zip(sums, every.sum(0).tolist(), strict=True))
         return together | {GAP: every[:, list(sums).index(GAP)].max().item()}
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -8,7 +8,7 @@ B sequences, P prompt tokens (padded left), R response tokens (padded right), V 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ from rlhf.backbone import Backbone
 from rlhf.config import PPOSection
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
+from rlhf.oom import RowsThatFit
 from rlhf.padding import left_margin
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.stop_token import stop_token_id
 from rlhf.stopwatch import Stopwatch
 
+T = TypeVar("T")
 ScoreFunction = Callable[[list[list[int]], list[list[int]]], Tensor]
 """Prompts and replies as token ids, unpadded → rewards (N,)."""
 
@@ -145,6 +147,7 @@ class Sampler:
         self.score = score
         self.stopwatch = stopwatch or Stopwatch()
         self.exact_decoding = exact_decoding
+        self.rows = RowsThatFit("sampling")
         stop = stop_token_id(args, tokenizer)
         self.sampling = Sampling(args.response_length, () if stop is None else (stop,), self.pad, args.temperature)
 
@@ -184,33 +187,49 @@ class Sampler:
         """Responses to prompts (B, P); R is at most response_length."""
         model = _unwrapped(actor_critic)
         head = model.value_head if model.shares_trunk else None
-        size = self.args.local_rollout_forward_batch_size
-        parts = []
-        for i, m, row in zip(ids.split(size), mask.split(size), luck.split(size), strict=True):
-            margin = (left_margin(m), 0)
-            parts.append(decode(model.policy, pad(i, margin), pad(m, margin), self.sampling, row, head))
-        return _joined(parts, self.pad)
+
+        def attempt(size: int) -> Decoded:
+            parts = []
+            for i, m, row in zip(ids.split(size), mask.split(size), luck.split(size), strict=True):
+                margin = (left_margin(m), 0)
+                parts.append(decode(model.policy, pad(i, margin), pad(m, margin), self.sampling, row, head))
+            return _joined(parts, self.pad)
+
+        return self._run(len(mask), attempt)
 
     @torch.no_grad()
     def policy_scores(
         self, actor_critic: ActorCritic, sequences: Tensor, attention_mask: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and values of the response tokens, both (B, R)."""
-        parts = [
-            actor_critic(ids, seen, real, self.args.temperature, self.pad)
-            for ids, seen, real in self._slices(sequences, attention_mask, mask)
-        ]
-        return torch.cat([part.logprobs for part in parts]), torch.cat([part.values for part in parts])
+
+        def attempt(size: int) -> tuple[Tensor, Tensor]:
+            parts = [
+                actor_critic(ids, seen, real, self.args.temperature, self.pad)
+                for ids, seen, real in _slices(sequences, attention_mask, mask, size)
+            ]
+            return torch.cat([part.logprobs for part in parts]), torch.cat([part.values for part in parts])
+
+        return self._run(len(mask), attempt)
 
     @torch.no_grad()
     def reference_logprobs(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
         """The same tokens' log-probabilities (B, R) under the reference."""
-        with self.backbone.role("reference") as reference:
-            parts = [
-                masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs
-                for ids, seen, real in self._slices(sequences, attention_mask, mask)
-            ]
-        return torch.cat(parts)
+
+        def attempt(size: int) -> Tensor:
+            with self.backbone.role("reference") as reference:
+                parts = [
+                    masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs
+                    for ids, seen, real in _slices(sequences, attention_mask, mask, size)
+                ]
+            return torch.cat(parts)
+
+        return self._run(len(mask), attempt)
+
+    def _run(self, rows: int, attempt: Callable[[int], T]) -> T:
+        """In slices of so many rows as fit: a reply, and what is said of it, depends on its own row alone."""
+        size = min(rows, self.args.local_rollout_forward_batch_size)
+        return self.rows.run(size, attempt, self.args.world_size)
 
     def clip_and_penalise(self, scores: Tensor, ended: Tensor) -> Tensor:
         """Scores (B,) held within ±reward_clip, then lowered where the response did not end by itself."""
@@ -229,11 +248,11 @@ class Sampler:
 
         return self.score(rows(slice(width)), rows(slice(width, None))).to(sequences.device)
 
-    def _slices(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """All three in slices of as many rows as go through a network at once, with little left padding."""
-        size = self.args.local_rollout_forward_batch_size
-        slices = zip(sequences.split(size), attention_mask.split(size), mask.split(size), strict=True)
-        return [(pad(i, (left_margin(a), 0)), pad(a, (left_margin(a), 0)), m) for i, a, m in slices]
+
+def _slices(sequences: Tensor, attention_mask: Tensor, mask: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """All three in slices of `size` rows, with little left padding."""
+    slices = zip(sequences.split(size), attention_mask.split(size), mask.split(size), strict=True)
+    return [(pad(i, (left_margin(a), 0)), pad(a, (left_margin(a), 0)), m) for i, a, m in slices]
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from itertools import chain
 
 from datasets import Dataset
-from transformers import DefaultDataCollator, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
+from transformers import DefaultDataCollator, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from rlhf.errors import UserError
 from rlhf.fused import fuse_kernels
 from rlhf.models import check_context, from_scratch
+from rlhf.oom import SplittingTrainer
 from rlhf.run import Run
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
 
@@ -36,7 +37,7 @@ def run_phase(run: Run) -> dict[str, float]:
     blocks = blocks_of_text(tokenizer, documents, run.config.base.block_tokens)
     data = {"train": {"documents": len(documents), "blocks": len(blocks)}}
     print(f"base: {len(blocks):,} blocks of {run.config.base.block_tokens} tokens; {count_trainable(model)}")
-    trainer = Trainer(model=model, args=args, train_dataset=blocks, data_collator=DefaultDataCollator())
+    trainer = SplittingTrainer(model=model, args=args, train_dataset=blocks, data_collator=DefaultDataCollator())
     train(trainer, run, "base")
     if trainer.is_world_process_zero():
         save_result(run, "base", trainer.accelerator.unwrap_model(trainer.model), tokenizer, data=data)

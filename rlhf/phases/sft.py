@@ -8,9 +8,14 @@ from trl import SFTConfig, SFTTrainer
 
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.models import trainable_model
+from rlhf.oom import SplittingTrainer
 from rlhf.records import Demonstration
 from rlhf.run import TRAINED_ON, Run
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
+
+
+class Trainer(SplittingTrainer, SFTTrainer):
+    """TRL's SFTTrainer, in smaller micro-batches when memory runs out."""
 
 
 def run_phase(run: Run) -> dict[str, float]:
@@ -27,7 +32,7 @@ def run_phase(run: Run) -> dict[str, float]:
     model = trainable_model(start, run.config, "sft", tokenizer, run.device)
     print(f"sft: {len(rows):,} demonstrations ({encoder.summary()}); {count_trainable(model)}")
     data = data_statistics(given, encoder)
-    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer)
+    trainer = Trainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer)
     train(trainer, run, "sft")
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
