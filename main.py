@@ -23,6 +23,7 @@ PHASES = {
     "sft": ("rlhf.phases.sft", "supervised fine-tuning on demonstrations; leaves DIR/sft"),
     "reward": ("rlhf.phases.reward", "reward model from preference pairs; leaves DIR/reward and DIR/rlhf_reward_model"),
     "ppo": ("rlhf.phases.ppo", "PPO against the reward model; leaves DIR/ppo and DIR/rlhf_gpt_neo_model"),
+    "plan": ("rlhf.phases.plan", "predict what memory the phases will take, and what fits; nothing is trained"),
     "test": ("rlhf.phases.evaluate", "compare the systems that are there; leaves DIR/report (html, md, json)"),
     "all": ("rlhf.phases.pipeline", "all of the above, and PPO without SFT for comparison"),
 }

@@ -116,6 +116,10 @@ class RewardModel:
 class PairwiseRewardTrainer(SplittingTrainer, RewardTrainer):
     """TRL's RewardTrainer on our loss; logs the accuracy and the mean margin of each logging step."""
 
+    args: Any
+    _metrics: Any
+    _signature_columns: Any
+
     def row_count(self, inputs: dict[str, Any]) -> int:
         """Pairs: the chosen sides stand first, then the rejected ones."""
         return len(inputs["input_ids"]) // 2
@@ -141,7 +145,7 @@ class PairwiseRewardTrainer(SplittingTrainer, RewardTrainer):
         model: torch.nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
         margin = inputs.pop("margin", None)
         outputs = model(**inputs, use_cache=False)

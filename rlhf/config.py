@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rlhf.errors import UserError, nearest
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
+AUTO = "auto"
+FITTED = ("per_device_train_batch_size", "local_rollout_forward_batch_size")
+"""Keys of the trainers for which `auto` leaves it to the plan what fits (`planning`)."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -175,8 +178,13 @@ class TrainingSection(BaseModel):
 
     @property
     def trainer_args(self) -> dict[str, Any]:
-        """The keys that pass through to the trainer's configuration class."""
-        return dict(self.__pydantic_extra__ or {})
+        """The keys that pass through to the trainer's configuration class; what is `auto` counts as 1 until fitted."""
+        return dict(self.__pydantic_extra__ or {}) | dict.fromkeys(self.fitted, 1)
+
+    @property
+    def fitted(self) -> list[str]:
+        """The keys of `FITTED` that are `auto`."""
+        return [key for key in FITTED if (self.__pydantic_extra__ or {}).get(key) == AUTO]
 
 
 class AutocastSection(TrainingSection):
@@ -258,6 +266,13 @@ class TestSection(Section):
     """Side-by-side samples shown in the report."""
 
 
+class PlanSection(Section):
+    """What the plan of memory goes by."""
+
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory to fit into, in GiB. Default: all of the GPU's, or what is free of main memory."""
+
+
 class Config(Section):
     """Everything a run depends on. Saved beside each result as `config.yaml`."""
 
@@ -271,6 +286,7 @@ class Config(Section):
     reward: RewardSection = RewardSection()
     ppo: PPOSection = PPOSection()
     test: TestSection = TestSection()
+    plan: PlanSection = PlanSection()
     report_to: str | list[str] = "none"
     """Trackers that the trainers log to: none, tensorboard, wandb, trackio."""
 

@@ -44,7 +44,17 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def from_scratch(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> GPTNeoForCausalLM:
-    """A randomly initialised GPT-Neo whose global and local attention layers alternate, global first."""
+    """A randomly initialised GPT-Neo of a shape, for the vocabulary and special tokens of a tokenizer."""
+    config = config_of(shape, len(tokenizer))
+    config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    model = GPTNeoForCausalLM(config)
+    check_context(model, tokenizer.model_max_length, CONTEXT_SETTING)
+    return model
+
+
+def config_of(shape: Shape, vocabulary: int) -> GPTNeoConfig:
+    """transformers' configuration of a shape: global and local attention layers alternate, global first."""
     if shape.hidden_size % shape.num_heads:
         raise UserError(
             "model.shape does not fit together.",
@@ -52,24 +62,20 @@ def from_scratch(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> GPTNeoForC
             found=f"{shape.hidden_size} and {shape.num_heads}",
         )
     kinds = ["global" if layer % 2 == 0 else "local" for layer in range(shape.num_layers)]
-    config = GPTNeoConfig(
-        vocab_size=len(tokenizer),
+    return GPTNeoConfig(
+        vocab_size=vocabulary,
         hidden_size=shape.hidden_size,
         num_layers=shape.num_layers,
         num_heads=shape.num_heads,
         attention_types=[[[kind], 1] for kind in kinds],
         window_size=shape.window_size,
         max_position_embeddings=shape.max_position_embeddings,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,  # GPT-2's are beyond a smaller vocabulary
+        eos_token_id=None,
         resid_dropout=0.0,
         embed_dropout=0.0,
         attention_dropout=0.0,
     )
-    model = GPTNeoForCausalLM(config)
-    check_context(model, tokenizer.model_max_length, CONTEXT_SETTING)
-    return model
 
 
 def check_context(model: PreTrainedModel, tokens: int, setting: str) -> None:

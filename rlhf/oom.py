@@ -107,7 +107,8 @@ class SplittingTrainer(Trainer):
         steps, total = self.current_gradient_accumulation_steps, self.weight(inputs)
         losses = []
         for part in self.split(inputs, size):
-            self.current_gradient_accumulation_steps = steps * total / self.weight(part)  # divides mean losses
+            divisor: Any = steps * total / self.weight(part)
+            self.current_gradient_accumulation_steps = divisor  # of losses that are means
             losses.append(super().training_step(model, part, items))
         self.current_gradient_accumulation_steps = steps
         return torch.stack(losses).sum()

@@ -53,7 +53,7 @@ def test_other_errors_are_not_caught():
 
 @pytest.fixture
 def cramped(monkeypatch):
-    """Makes GPT-Neo's trunk run out of memory above some rows: in the backward pass, or where there is none, at once."""
+    """Makes GPT-Neo's trunk run out of memory above some rows: in the backward pass, or else without gradients."""
     forward = GPTNeoModel.forward
 
     def fail(gradient):

@@ -12,11 +12,17 @@ from datasets import Dataset
 from transformers import DefaultDataCollator, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from rlhf.errors import UserError
+from rlhf.fitting import fit
 from rlhf.fused import fuse_kernels
 from rlhf.models import check_context, from_scratch
 from rlhf.oom import SplittingTrainer
 from rlhf.run import Run
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
+
+
+def base_arguments(run: Run) -> TrainingArguments:
+    """transformers' configuration: our defaults, then what the section `base` passes through."""
+    return trainer_arguments(TrainingArguments, run, "base", "base")
 
 
 def run_phase(run: Run) -> dict[str, float]:
@@ -28,7 +34,7 @@ def run_phase(run: Run) -> dict[str, float]:
             remedy=f"start with: {run.command('sft')}",
         )
     set_seed(run.config.seed)
-    args = trainer_arguments(TrainingArguments, run, "base", "base")
+    args = fit(run, "base", base_arguments(run))
     tokenizer = run.tokenizer()
     model = from_scratch(shape, tokenizer)
     fuse_kernels(model)

@@ -18,6 +18,7 @@ from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.config import PPOSection
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
+from rlhf.fitting import fit
 from rlhf.models import check_context, load_merged
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
@@ -53,7 +54,7 @@ def _train_policy(
 ) -> dict[str, float]:
     set_seed(run.config.seed)
     settings, limits = run.config.ppo, run.config.data
-    args = ppo_arguments(run, result)
+    args = fit(run, "ppo", ppo_arguments(run, result))
     tokenizer = run.tokenizer()
     stop_token_id(args, tokenizer)  # refuses a bad one before anything is loaded
     encoder = Encoder(tokenizer, limits)

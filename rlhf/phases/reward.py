@@ -12,6 +12,7 @@ from trl import RewardConfig
 from reward_model import Normalisation, PairwiseRewardTrainer, RewardModel
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
+from rlhf.fitting import fit
 from rlhf.generation import sft_sampler
 from rlhf.models import load_merged, trainable_model
 from rlhf.records import Demonstration, Preference
@@ -21,11 +22,16 @@ from rlhf.training import count_trainable, save_model, save_result, train, train
 MERGED = "rlhf_reward_model"
 
 
+def reward_arguments(run: Run) -> RewardConfig:
+    """TRL's configuration: our defaults, then what the section `reward` passes through."""
+    return trainer_arguments(RewardConfig, run, "reward", "reward", {"max_length": None, "disable_dropout": False})
+
+
 def run_phase(run: Run) -> dict[str, float]:
     """Train on pairs, normalise on held-out demonstrations. Leaves `DIR/reward` and `DIR/rlhf_reward_model`."""
     set_seed(run.config.seed)
     settings = run.config.reward
-    args = trainer_arguments(RewardConfig, run, "reward", "reward", {"max_length": None, "disable_dropout": False})
+    args = fit(run, "reward", reward_arguments(run))
     start = str(run.result("sft")) if settings.init == "sft" else run.base_model()
     tokenizer = run.tokenizer()
     encoder = Encoder(tokenizer, run.config.data)

@@ -7,6 +7,7 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from rlhf.encoding import Encoder, data_statistics
+from rlhf.fitting import fit
 from rlhf.models import trainable_model
 from rlhf.oom import SplittingTrainer
 from rlhf.records import Demonstration
@@ -18,12 +19,16 @@ class Trainer(SplittingTrainer, SFTTrainer):
     """TRL's SFTTrainer, in smaller micro-batches when memory runs out."""
 
 
+def sft_arguments(run: Run) -> SFTConfig:
+    """TRL's configuration: our defaults, then what the section `sft` passes through."""
+    defaults = {"completion_only_loss": True, "max_length": None, "shuffle_dataset": True}
+    return trainer_arguments(SFTConfig, run, "sft", "sft", defaults)
+
+
 def run_phase(run: Run) -> dict[str, float]:
     """Fine-tune the base model. Leaves `DIR/sft`, a whole model or a LoRA adapter."""
     set_seed(run.config.seed)
-    args = trainer_arguments(
-        SFTConfig, run, "sft", "sft", {"completion_only_loss": True, "max_length": None, "shuffle_dataset": True}
-    )
+    args = fit(run, "sft", sft_arguments(run))
     start = run.base_model()
     tokenizer = run.tokenizer()
     encoder = Encoder(tokenizer, run.config.data)
