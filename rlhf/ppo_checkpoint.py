@@ -3,7 +3,7 @@
     checkpoint-N/trained.safetensors   weights that are trained: policy, value head, critic
                  best.safetensors      the best policy on the held-out prompts so far
                  optimizer.pt, scheduler.pt, rng_state*.pth
-                 ppo_state.json        KL coefficient, which update was best, what was counted, micro-batches, why it stopped
+                 ppo_state.json        KL coefficient, best update, counts, micro-batches, why it stopped
                  trainer_state.json    step counters, what was logged; written last
 
 A checkpoint is written aside, flushed to the disk and renamed; the newest `save_total_limit` are kept. Random numbers
