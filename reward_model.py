@@ -20,6 +20,7 @@ from trl import RewardTrainer
 
 from rlhf.config import Precision
 from rlhf.fused import fuse_kernels
+from rlhf.global_batch import GlobalBatchTrainer
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.oom import RowsThatFit, SplittingTrainer
 from rlhf.padding import WIDTH, pad_right
@@ -113,8 +114,8 @@ class RewardModel:
         return (rewards - self.normalisation.mean) / self.normalisation.std
 
 
-class PairwiseRewardTrainer(SplittingTrainer, RewardTrainer):
-    """TRL's RewardTrainer on our loss; logs the accuracy and the mean margin of each logging step."""
+class PairwiseRewardTrainer(SplittingTrainer, GlobalBatchTrainer, RewardTrainer):
+    """TRL's RewardTrainer on our loss; logs the accuracy and the mean margin of each logging step's pairs."""
 
     args: Any
     _metrics: Any
@@ -150,12 +151,24 @@ class PairwiseRewardTrainer(SplittingTrainer, RewardTrainer):
         margin = inputs.pop("margin", None)
         outputs = model(**inputs, use_cache=False)
         chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
-        loss = bradley_terry_loss(chosen, rejected, margin)
-        if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+        loss = self._loss(chosen, rejected, margin)
         metrics = self._metrics["train" if model.training else "eval"]
         with torch.no_grad():
             gather = self.accelerator.gather_for_metrics
-            metrics["accuracy"].append(gather((chosen > rejected).float()).mean().item())
-            metrics["reward_gap"].append(gather(chosen - rejected).mean().item())
+            metrics["accuracy"].extend(gather((chosen > rejected).float()).tolist())
+            metrics["reward_gap"].extend(gather(chosen - rejected).tolist())
+            if not model.training:
+                self._note(self.counts(len(chosen)), chosen, rejected, margin)
         return (loss, outputs) if return_outputs else loss
+
+    def _loss(self, chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> Tensor:
+        loss = bradley_terry_loss(chosen, rejected, margin)
+        if self.args.center_rewards_coefficient is not None:
+            loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+        return loss
+
+    def _note(self, kept: Tensor, chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> None:
+        """Add the pairs that count to what `evaluation_loop` makes the mean loss of."""
+        if count := int(kept.sum()):
+            loss = self._loss(chosen[kept], rejected[kept], None if margin is None else margin[kept])
+            self.evaluated += torch.stack([loss * count, kept.sum()])

@@ -28,6 +28,7 @@ from transformers import (
 from rlhf.config import AutocastSection, Config, TrainingSection, load_config, save_config
 from rlhf.durable import discard, replace_text, tidy
 from rlhf.errors import UserError
+from rlhf.global_batch import in_words as batch_in_words
 from rlhf.provenance import dependencies, differences, in_words
 from rlhf.run import Run
 from rlhf.trainer_keys import check_trainer_args
@@ -240,6 +241,8 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
         folder.mkdir(parents=True)
         save_config(config, folder)
     trainer.accelerator.wait_for_everyone()
+    if trainer.args.world_size > 1:
+        trainer.accelerator.print(batch_in_words(trainer.args))
     return checkpoint
 
 

@@ -180,14 +180,14 @@ def test_trainer_loss_and_metrics_by_hand(classifier, tokenizer, tmp_path):
     loss = trainer.compute_loss(logits_of([2.0, 0.0, 1.0, 1.0]), inputs)
     # the loss with margin by hand (above), and 0.1 · mean((2+1)², (0+1)²)
     assert loss.item() == pytest.approx(1.1972802 + 0.5, abs=1e-6)
-    assert trainer._metrics["train"]["accuracy"] == [0.5]
-    assert trainer._metrics["train"]["reward_gap"] == [0.0]
+    assert trainer._metrics["train"]["accuracy"] == [1.0, 0.0]  # of each pair
+    assert trainer._metrics["train"]["reward_gap"] == [1.0, -1.0]
 
 
 def test_margins_of_the_data_reach_the_loss(classifier, tokenizer, tmp_path):
     rows = [{"chosen_ids": [30, 31], "rejected_ids": [30, 32], "margin": 0.25}] * 2
     trainer = make_trainer(classifier, tokenizer, tmp_path, rows)
-    assert next(iter(trainer.get_train_dataloader()))["margin"].tolist() == [0.25, 0.25]
+    assert next(iter(trainer.get_train_dataloader()))["margin"].tolist() == [0.25] * 8  # a whole batch
 
 
 def test_the_reward_model_learns_which_token_is_preferred(classifier, tokenizer, tmp_path):

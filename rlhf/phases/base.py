@@ -14,6 +14,7 @@ from transformers import DefaultDataCollator, PreTrainedTokenizerFast, TrainingA
 from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.fused import fuse_kernels
+from rlhf.global_batch import TokenTrainer
 from rlhf.models import check_context, from_scratch
 from rlhf.oom import SplittingTrainer
 from rlhf.run import Run
@@ -23,6 +24,10 @@ from rlhf.training import count_trainable, save_result, train, trainer_arguments
 def base_arguments(run: Run) -> TrainingArguments:
     """transformers' configuration: our defaults, then what the section `base` passes through."""
     return trainer_arguments(TrainingArguments, run, "base", "base")
+
+
+class TextTrainer(SplittingTrainer, TokenTrainer):
+    """A Trainer on global batches, in smaller micro-batches when memory runs out."""
 
 
 def run_phase(run: Run) -> dict[str, float]:
@@ -42,8 +47,10 @@ def run_phase(run: Run) -> dict[str, float]:
     documents = run.data.text()
     blocks = blocks_of_text(tokenizer, documents, run.config.base.block_tokens)
     data = {"train": {"documents": len(documents), "blocks": len(blocks)}}
-    print(f"base: {len(blocks):,} blocks of {run.config.base.block_tokens} tokens; {count_trainable(model)}")
-    trainer = SplittingTrainer(model=model, args=args, train_dataset=blocks, data_collator=DefaultDataCollator())
+    trainer = TextTrainer(model=model, args=args, train_dataset=blocks, data_collator=DefaultDataCollator())
+    trainer.accelerator.print(
+        f"base: {len(blocks):,} blocks of {run.config.base.block_tokens} tokens; {count_trainable(model)}"
+    )
     train(trainer, run, "base")
     if trainer.is_world_process_zero():
         save_result(run, "base", trainer.accelerator.unwrap_model(trainer.model), tokenizer, data=data)

@@ -85,7 +85,8 @@ def _train_policy(
         _value_head(settings, backbone, reward_folder, reward_model),
         exact_decoding=run.config.model.precision == "fp32",
     )
-    print(f"{result}: {len(prompts):,} prompts ({encoder.summary()}); {count_trainable(trainer.model)}")
+    trained = count_trainable(trainer.model)
+    trainer.accelerator.print(f"{result}: {len(prompts):,} prompts ({encoder.summary()}); {trained}")
     checkpoint = prepare(trainer, run, result, "ppo")
     trainer.train(str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():

@@ -41,10 +41,10 @@ def run_phase(run: Run) -> dict[str, float]:
     data = data_statistics(given, encoder)
     calibration = calibration_rows(run)
     model = trainable_model(start, run.config, "reward", tokenizer, run.device)
-    print(f"reward: {len(rows):,} pairs ({encoder.summary()}); {count_trainable(model)}")
     trainer = PairwiseRewardTrainer(
         model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer
     )
+    trainer.accelerator.print(f"reward: {len(rows):,} pairs ({encoder.summary()}); {count_trainable(model)}")
     train(trainer, run, "reward")
     metrics = trainer.evaluate()
     trained = trainer.accelerator.unwrap_model(trainer.model)

@@ -3,11 +3,15 @@
 python main.py --phase sft
 """
 
+import operator
+from typing import Any
+
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.fitting import fit
+from rlhf.global_batch import TokenTrainer
 from rlhf.models import trainable_model
 from rlhf.oom import SplittingTrainer
 from rlhf.records import Demonstration
@@ -15,14 +19,22 @@ from rlhf.run import TRAINED_ON, Run
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
 
 
-class Trainer(SplittingTrainer, SFTTrainer):
-    """TRL's SFTTrainer, in smaller micro-batches when memory runs out."""
-
-
 def sft_arguments(run: Run) -> SFTConfig:
     """TRL's configuration: our defaults, then what the section `sft` passes through."""
     defaults = {"completion_only_loss": True, "max_length": None, "shuffle_dataset": True}
     return trainer_arguments(SFTConfig, run, "sft", "sft", defaults)
+
+
+class DemonstrationTrainer(SplittingTrainer, TokenTrainer, SFTTrainer):
+    """TRL's SFTTrainer on global batches, in smaller micro-batches when memory runs out."""
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Accuracy and entropy, too, become means over tokens; TRL's are over batches."""
+        output = super().evaluation_loop(*args, **kwargs)
+        for name in ("mean_token_accuracy", "entropy"):
+            batches = self._metrics["eval"][name]
+            batches[:] = [sum(map(operator.mul, batches, self.tokens)) / sum(self.tokens)]
+        return output
 
 
 def run_phase(run: Run) -> dict[str, float]:
@@ -35,9 +47,11 @@ def run_phase(run: Run) -> dict[str, float]:
     given: dict[str, list[Demonstration]] = {split: run.data.demonstrations(split) for split in TRAINED_ON}
     rows, held_out = (encoder.demonstrations(given[split]) for split in TRAINED_ON)
     model = trainable_model(start, run.config, "sft", tokenizer, run.device)
-    print(f"sft: {len(rows):,} demonstrations ({encoder.summary()}); {count_trainable(model)}")
-    data = data_statistics(given, encoder)
-    trainer = Trainer(model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer)
+    data, trained = data_statistics(given, encoder), count_trainable(model)
+    trainer = DemonstrationTrainer(
+        model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer
+    )
+    trainer.accelerator.print(f"sft: {len(rows):,} demonstrations ({encoder.summary()}); {trained}")
     train(trainer, run, "sft")
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
