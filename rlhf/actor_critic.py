@@ -32,6 +32,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.policy = backbone.policy
         self.value_head = value_head
+        self._no_split_modules = backbone.policy._no_split_modules  # the blocks that FSDP gathers one at a time
         self._backbone = lambda: backbone  # no submodule: its networks are in `policy` already
 
     @property

@@ -63,7 +63,7 @@ class Backbone:
         else:
             self.policy = get_peft_model(base, lora_config(config.lora))
         fuse_kernels(self.policy)  # the adapters' own layers
-        self._trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        self._trained = {name for name, parameter in self.policy.named_parameters() if parameter.requires_grad}
 
     @property
     def lora(self) -> bool:
@@ -93,8 +93,9 @@ class Backbone:
 
     def _activate(self, adapter: str | None) -> None:
         self.policy.set_adapter(adapter, inference_mode=True)
-        for parameter in self._trained:  # which peft has frozen just now
-            parameter.requires_grad_(True)
+        for name, parameter in self.policy.named_parameters():  # by name: FSDP puts others in their place
+            if name in self._trained:  # and peft has frozen it just now
+                parameter.requires_grad_(True)
 
     def can_carry(self, folder: Path) -> bool:
         """Whether a result folder holds an adapter that fits on the base weights of this backbone."""
@@ -114,7 +115,7 @@ class Backbone:
         set_peft_model_state_dict(self.policy, weights, adapter_name=role)
         self._adapters[role] = role
         if role == "value":
-            self._trained += [p for name, p in self.policy.named_parameters() if f".{role}." in name]
+            self._trained |= {name for name, _ in self.policy.named_parameters() if f".{role}." in name}
         self._activate(POLICY)
         head = nn.Linear(head_weight.shape[1], 1, bias=False)
         head.weight = nn.Parameter(head_weight)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from trl.experimental.ppo.ppo_trainer import OnlineTrainerState
 
 from rlhf.durable import discard, flush
+from rlhf.sharding import full, load_optimizer_state, optimizer_state, spread_like
 
 if TYPE_CHECKING:
     from rlhf.ppo_trainer import RLHFTrainer
@@ -30,12 +31,12 @@ TRAINED, BEST, STATE = "trained.safetensors", "best.safetensors", "ppo_state.jso
 
 def save_checkpoint(trainer: "RLHFTrainer") -> Path:
     """Write `checkpoint-<step>` into the trainer's output folder, then drop those beyond `save_total_limit`."""
-    folder = Path(trainer.args.output_dir)
+    folder, tensors = Path(trainer.args.output_dir), _tensors(trainer)
     target, aside = folder / f"checkpoint-{trainer.state.global_step}", folder / ".checkpoint.partial"
     if trainer.accelerator.is_main_process:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _write(trainer, aside)
+        _write(trainer, tensors, aside)
     trainer.accelerator.wait_for_everyone()
     trainer._save_rng_state(str(aside))
     trainer.accelerator.wait_for_everyone()
@@ -47,9 +48,19 @@ def save_checkpoint(trainer: "RLHFTrainer") -> Path:
     return target
 
 
-def _write(trainer: "RLHFTrainer", folder: Path) -> None:
-    save_file({name: p.detach().contiguous() for name, p in _trained(trainer).items()}, folder / TRAINED)
-    torch.save(trainer.optimizer.state_dict(), folder / "optimizer.pt")
+def _tensors(trainer: "RLHFTrainer") -> dict[str, Any]:
+    """What is kept of weights and optimizer, whole; every process takes part where they are spread."""
+    best = trainer.best[2] if trainer.best else {}
+    return {
+        TRAINED: {name: full(p.detach()).contiguous() for name, p in _trained(trainer).items()},
+        BEST: {name: full(weight).contiguous() for name, weight in best.items()},
+        "optimizer.pt": optimizer_state(trainer.optimizer),
+    }
+
+
+def _write(trainer: "RLHFTrainer", tensors: dict[str, Any], folder: Path) -> None:
+    save_file(tensors[TRAINED], folder / TRAINED)
+    torch.save(tensors["optimizer.pt"], folder / "optimizer.pt")
     torch.save(trainer.lr_scheduler.state_dict(), folder / "scheduler.pt")
     state: dict[str, Any] = {
         "kl_coef": trainer.kl_controller.coef,
@@ -62,9 +73,8 @@ def _write(trainer: "RLHFTrainer", folder: Path) -> None:
         "best": None,
     }
     if trainer.best is not None:
-        objective, update, weights = trainer.best
-        state["best"] = {"objective": objective, "update": update}
-        save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / BEST)
+        state["best"] = {"objective": trainer.best[0], "update": trainer.best[1]}
+        save_file(tensors[BEST], folder / BEST)
     (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
@@ -74,9 +84,9 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     kept = load_file(folder / TRAINED)
     with torch.no_grad():
         for name, parameter in _trained(trainer).items():
-            parameter.copy_(kept[name])
+            parameter.copy_(spread_like(kept[name], parameter))
     device = trainer.accelerator.device
-    trainer.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
+    load_optimizer_state(trainer.optimizer, torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
     trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     trainer.kl_controller.coef = state["kl_coef"]
@@ -85,7 +95,8 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     trainer.updater.micro_batch = state["micro_batch"]
     trainer.sampler.rows.limit = state["rollout_batch"]
     if state["best"]:
-        weights = {name: weight.to(device) for name, weight in load_file(folder / BEST).items()}
+        like, kept = trainer.trained_policy(), load_file(folder / BEST)
+        weights = {name: spread_like(weight.to(device), like[name]) for name, weight in kept.items()}
         trainer.best = (state["best"]["objective"], state["best"]["update"], weights)
     then = OnlineTrainerState.load_from_json(str(folder / "trainer_state.json"))
     for name in ("global_step", "episode", "epoch", "log_history"):

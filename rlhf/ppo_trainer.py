@@ -30,6 +30,7 @@ from rlhf.ppo_math import KLController, kl_per_token, masked_mean
 from rlhf.ppo_update import GAP, Updater
 from rlhf.randomness import generator
 from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, trusted, with_advantages
+from rlhf.sharding import whole_weights
 from rlhf.stopwatch import Stopwatch
 
 MAX_SKIPPED = 3
@@ -193,7 +194,8 @@ class RLHFTrainer(PPOTrainer):
         luck = torch.rand(count, self.args.response_length, generator=random)
         mine = share_of(self.accelerator, count)
         own = {name: tensor[mine].to(self.accelerator.device) for name, tensor in prompts.items()}
-        samples = self.sampler(self.model, own, luck[mine])
+        with whole_weights(self.accelerator, self.model):
+            samples = self.sampler(self.model, own, luck[mine])
         return gather_samples(self.accelerator, samples, count, self.processing_class.pad_token_id)
 
     # --- 2. update --------------------------------------------------------------------------------------------

@@ -85,8 +85,7 @@ class Updater:
     def step(self, rollout: Rollout, rows: Tensor, picks: torch.Generator) -> Statistics | None:
         """One optimizer step on some rows of the rollout; none, and None, where a loss or gradient is not finite."""
         found = self._gradients_that_fit(rollout, rows, picks)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm or math.inf))
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm or math.inf))
         finite = math.isfinite(norm) and all(math.isfinite(value) for value in found.values())
         if finite:
             self.optimizer.step()

@@ -289,15 +289,17 @@ def save_result(
     extra: Callable[[Path], object] | None = None,
     *,
     data: dict[str, Any] | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Publish a trained model, its tokenizer, its metrics and whatever `extra` writes as `DIR/<phase>`.
 
     Args:
         data: what it was trained on (`encoding.data_statistics`), kept as data.json for the report.
+        weights: the model's state where it is spread over processes (`sharding.whole_state`).
     """
 
     def write(folder: Path) -> None:
-        save_model(model, tokenizer, folder)
+        save_model(model, tokenizer, folder, weights)
         metrics = training_folder(run, phase) / METRICS_FILE
         if metrics.is_file():
             shutil.copyfile(metrics, folder / METRICS_FILE)
@@ -315,15 +317,22 @@ def read_data(result: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def save_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Save weights as safetensors, with configuration and tokenizer; of an adapter, only the adapter.
 
     The embeddings stay with the base: peft grows them to the tokenizer saved here when it loads the adapter.
     """
     if isinstance(model, PeftModel):
-        model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False)
+        model.save_pretrained(
+            str(folder), selected_adapters=["default"], save_embedding_layers=False, state_dict=weights
+        )
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
 
 

@@ -18,6 +18,7 @@ from rlhf.global_batch import TokenTrainer
 from rlhf.models import check_context, from_scratch
 from rlhf.oom import SplittingTrainer
 from rlhf.run import Run
+from rlhf.sharding import whole_state
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
 
 
@@ -52,8 +53,10 @@ def run_phase(run: Run) -> dict[str, float]:
         f"base: {len(blocks):,} blocks of {run.config.base.block_tokens} tokens; {count_trainable(model)}"
     )
     train(trainer, run, "base")
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    weights = whole_state(trained)
     if trainer.is_world_process_zero():
-        save_result(run, "base", trainer.accelerator.unwrap_model(trainer.model), tokenizer, data=data)
+        save_result(run, "base", trained, tokenizer, data=data, weights=weights)
     return {"loss": trainer.state.log_history[-1].get("train_loss", float("nan"))}
 
 

@@ -22,6 +22,7 @@ from rlhf.fitting import fit
 from rlhf.models import check_context, load_merged
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
+from rlhf.sharding import whole_state
 from rlhf.stop_token import stop_token_id
 from rlhf.training import count_trainable, prepare, save_model, save_result, trainer_arguments
 
@@ -89,10 +90,13 @@ def _train_policy(
     trainer.accelerator.print(f"{result}: {len(prompts):,} prompts ({encoder.summary()}); {trained}")
     checkpoint = prepare(trainer, run, result, "ppo")
     trainer.train(str(checkpoint) if checkpoint else None)
+    critic = trainer.accelerator.unwrap_model(trainer.model).value_head
+    weights, head = whole_state(backbone.policy), whole_state(critic) or critic.state_dict()
     if trainer.is_world_process_zero():
         data = data_statistics({"train": training, "validation": held_out}, encoder)
-        critic = trainer.accelerator.unwrap_model(trainer.model).value_head
-        folder = save_result(run, result, backbone.policy, tokenizer, lambda aside: save_head(critic, aside), data=data)
+        folder = save_result(
+            run, result, backbone.policy, tokenizer, lambda aside: save_head(head, aside), data=data, weights=weights
+        )
         if merged:
             run.publish(merged, lambda aside: save_model(load_merged(str(folder), tokenizer), tokenizer, aside))
     return {"best/objective": trainer.best[0], "best/update": trainer.best[1]} if trainer.best else {}
@@ -122,8 +126,6 @@ def _value_head(
     return reward_model.normalisation.of_head(head)
 
 
-def save_head(head: nn.Linear, folder: Path) -> None:
-    """Keep the value head beside the policy."""
-    save_file(
-        {name: p.detach().contiguous() for name, p in head.state_dict().items()}, folder / "value_head.safetensors"
-    )
+def save_head(head: dict[str, Tensor], folder: Path) -> None:
+    """Keep the value head's weights beside the policy."""
+    save_file({name: weight.detach().contiguous() for name, weight in head.items()}, folder / "value_head.safetensors")

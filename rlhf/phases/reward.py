@@ -17,6 +17,7 @@ from rlhf.generation import sft_sampler
 from rlhf.models import load_merged, trainable_model
 from rlhf.records import Demonstration, Preference
 from rlhf.run import TRAINED_ON, Run
+from rlhf.sharding import whole_state
 from rlhf.training import count_trainable, save_model, save_result, train, trainer_arguments
 
 MERGED = "rlhf_reward_model"
@@ -49,8 +50,9 @@ def run_phase(run: Run) -> dict[str, float]:
     metrics = trainer.evaluate()
     trained = trainer.accelerator.unwrap_model(trainer.model)
     normalisation = _normalise(calibration, trained, encoder, args.per_device_eval_batch_size)
+    weights = whole_state(trained)
     if trainer.is_world_process_zero():
-        folder = save_result(run, "reward", trained, tokenizer, normalisation.save, data=data)
+        folder = save_result(run, "reward", trained, tokenizer, normalisation.save, data=data, weights=weights)
         run.publish(MERGED, lambda aside: _write_merged(folder, aside, run, normalisation))
     return {"eval_accuracy": metrics["eval_accuracy"], "eval_loss": metrics["eval_loss"]}
 

@@ -16,6 +16,7 @@ from rlhf.models import trainable_model
 from rlhf.oom import SplittingTrainer
 from rlhf.records import Demonstration
 from rlhf.run import TRAINED_ON, Run
+from rlhf.sharding import whole_state
 from rlhf.training import count_trainable, save_result, train, trainer_arguments
 
 
@@ -54,6 +55,8 @@ def run_phase(run: Run) -> dict[str, float]:
     trainer.accelerator.print(f"sft: {len(rows):,} demonstrations ({encoder.summary()}); {trained}")
     train(trainer, run, "sft")
     metrics = trainer.evaluate()
+    trained_model = trainer.accelerator.unwrap_model(trainer.model)
+    weights = whole_state(trained_model)
     if trainer.is_world_process_zero():
-        save_result(run, "sft", trainer.accelerator.unwrap_model(trainer.model), tokenizer, data=data)
+        save_result(run, "sft", trained_model, tokenizer, data=data, weights=weights)
     return {"eval_loss": metrics["eval_loss"]}
