@@ -38,10 +38,11 @@ def run(args: Namespace) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from dataloader import DataRoom, check_sources
     from rlhf.config import load_config
-    from rlhf.preflight import check_model_name, check_output
+    from rlhf.preflight import check_launcher, check_model_name, check_output
 
     config = load_config(args.config, args.set)
     folder = Path(args.output or f"models/{Path(args.config).stem}")
+    check_launcher(args.phase, config)
     check_output(folder)
     check_sources(config)
     check_model_name(config)

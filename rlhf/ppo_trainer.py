@@ -9,6 +9,7 @@ corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -37,10 +38,11 @@ MAX_SKIPPED = 3
 """So many updates in a row with a loss, gradient or reward that is not finite end the run."""
 
 
-class _NoCritic(nn.Module):
-    """Satisfies the stock constructor, which wants a value network of its own; replaced by the head on the trunk."""
+class _NoNetwork(nn.Module):
+    """Satisfies the stock constructor, which wants a value and a reward network; ours are not its business."""
 
     base_model_prefix = "trunk"
+    config = SimpleNamespace()
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,8 +104,8 @@ class RLHFTrainer(PPOTrainer):
             processing_class=tokenizer,
             model=backbone.policy,
             ref_model=backbone.reference,
-            reward_model=nn.Identity(),
-            value_model=_NoCritic(),
+            reward_model=_NoNetwork(),
+            value_model=_NoNetwork(),
             train_dataset=prompts,
             eval_dataset=eval_prompts,
             data_collator=prompt_collator(tokenizer.pad_token_id),
@@ -126,6 +128,8 @@ class RLHFTrainer(PPOTrainer):
         """Called by the stock constructor once the modules stand: the place to put the value head on the trunk."""
         self.model = ActorCritic(self.backbone, self.value_head)
         self.model.config = self.policy_model.config
+        if deepspeed := self.accelerator.state.deepspeed_plugin:  # which clips by itself
+            deepspeed.deepspeed_config["gradient_clipping"] = self.args.max_grad_norm or 0.0
         if self.args.activation_checkpointing:
             self.policy_model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
         super().create_optimizer_and_scheduler(num_training_steps)
@@ -321,6 +325,7 @@ class RLHFTrainer(PPOTrainer):
 
     def _save_if_due(self, update: int, last: bool = False) -> None:
         due = last or (self.args.save_strategy == "steps" and update % max(1, int(self.args.save_steps)) == 0)
+        due = due and not self.is_deepspeed_enabled  # whose optimizer state is in pieces that only it can put together
         if due and self.args.save_strategy != "no" and not self.skipped_in_a_row:  # those from before it stay
             self.last_good = save_checkpoint(self)
 

@@ -11,12 +11,13 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from datasets import Dataset
 from torch import Tensor, nn
 from trl.experimental.ppo import PPOConfig
 
 from rlhf.config import PPOSection
+from rlhf.errors import UserError
 from rlhf.oom import RowsThatFit
 from rlhf.padding import pad_left, pad_right
 from rlhf.ppo_math import masked_mean, policy_loss, value_loss
@@ -58,6 +59,7 @@ class Updater:
         self.accelerator = accelerator
         self.pad = pad_token_id
         self.demonstrations = demonstrations
+        self.by_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self.micro_batch: int = args.per_device_train_batch_size
         """Sequences at a time. Halved when memory runs out."""
         self.rows = RowsThatFit("the update")
@@ -90,6 +92,13 @@ class Updater:
         if finite:
             self.optimizer.step()
         self.skipped += not finite
+        if not finite and self.by_deepspeed:
+            raise UserError(
+                "A loss or gradient is not finite, and DeepSpeed has made the step already.",
+                expected="finite numbers",
+                found=f"gradient norm {norm}",
+                remedy="lower ppo.learning_rate or look at the reward; without DeepSpeed such steps are left out",
+            )
         self.optimizer.zero_grad()
         return found | {"policy/grad_norm": norm} if finite else None
 
@@ -123,7 +132,9 @@ class Updater:
         return self._over_processes(sums)
 
     def _synchronised(self, now: bool) -> Any:
-        """Processes exchange gradients once a step, with the last backward pass."""
+        """Processes exchange gradients once a step, with the last backward pass; DeepSpeed then takes the step, too."""
+        if self.by_deepspeed:
+            self.accelerator.sync_gradients = now
         return self.accelerator.no_sync(self.model) if not now else torch.enable_grad()
 
     def _backward(self, loss: Tensor) -> None:

@@ -2,9 +2,11 @@
 
 check_output(Path("models/tiny"))
 check_model_name(config)
+check_launcher("ppo", config)
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlhf.config import Config
@@ -29,3 +31,21 @@ def check_model_name(config: Config) -> None:
         from rlhf.hub import reachable_or_cached  # only this needs the hub's library
 
         reachable_or_cached(config.model.name, "model")
+
+
+def check_launcher(phase: str, config: Config) -> None:
+    """Refuse what cannot work in the processes that torchrun or accelerate have started. Raises `UserError`."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and phase in ("test", "all"):
+        raise UserError(f"Phase {phase} runs in one process.", expected="1 process", found=f"{processes} processes",
+                        remedy="python main.py; several processes are for base, sft, reward and ppo")  # fmt: skip
+    fsdp, deepspeed = (
+        os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED")
+    )
+    if deepspeed and find_spec("deepspeed") is None:
+        raise UserError("The launcher asks for DeepSpeed, and the package deepspeed is not installed.",
+                        remedy="pip install deepspeed, or use configs/accelerate/fsdp.yaml")  # fmt: skip
+    if fsdp and config.model.precision in ("8bit", "4bit"):
+        raise UserError("FSDP cannot spread quantised weights over processes.", expected="model.precision fp32 or bf16",
+                        found=config.model.precision,
+                        remedy="--set model.precision=bf16, or configs/accelerate/multi-gpu.yaml")  # fmt: skip

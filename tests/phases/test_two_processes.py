@@ -1,17 +1,19 @@
-"""Every training phase on two processes, as torchrun starts them: the same losses and weights as on one.
+"""Every training phase on two processes, as torchrun and accelerate start them: the same losses and weights as on one.
 
-SOAK=1 python -m pytest tests/phases/test_two_processes.py        # kills SFT and the reward model, too
+SOAK=1 python -m pytest tests/phases/test_two_processes.py        # every case with FSDP and DeepSpeed, more kills
 """
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -19,10 +21,11 @@ from safetensors.torch import load_file
 
 import main
 from tests.phases.helpers import SHORT, WORDS, metrics
-from tests.phases.test_resume import LIMIT, TIMING, write_jsonl
+from tests.phases.test_resume import LIMIT, SOAK, TIMING, checkpoints, write_jsonl
 
 ROOT = Path(main.__file__).parent
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ACCELERATE = ["accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
 PHASES = ("base", "sft", "reward", "ppo")
 
 pytestmark = pytest.mark.slow
@@ -37,13 +40,16 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "sft-lora": ("lora", "sft", []),
     "reward-lora": ("lora", "reward", []),
     "ppo": ("whole", "ppo", []),
-    "ppo-lora": ("lora", "ppo", ["ppo.save_steps=1"]),
+    "ppo-lora": ("lora", "ppo", []),
     "ppo-value-adapter": ("lora", "ppo", ["ppo.value=adapter"]),
     "ppo-supervised": ("lora", "ppo", ["ppo.sft_coef=0.3"]),
 }
 """Name → the results that it starts from, its phase, and further settings."""
 
 LORA = {"whole": "[]", "lora": "[sft,reward,ppo]"}
+
+SPREAD = list(CASES) if SOAK else ["sft", "reward-lora", "ppo-lora"]
+"""Cases for FSDP and DeepSpeed."""
 
 
 @pytest.fixture(scope="module")
@@ -98,44 +104,50 @@ def one(world):
 
 @pytest.fixture(scope="module")
 def two(world, one):
-    """Case → its result on two processes, from the same start; all in one launch."""
+    """Case → its result on two processes."""
+    return run_on_two(world, "two", list(CASES), TORCHRUN)[0]
+
+
+def run_on_two(world: Path, run: str, cases: list[str], launcher: list[str]) -> tuple[dict[str, Path], str]:
+    """Case → its result on two processes, from the start of the runs on one, all in one launch; and what it printed."""
     commands, found = [], {}
-    for name, (kind, phase, settings) in CASES.items():
-        output = started(world, name, "two")
+    for name in cases:
+        kind, phase, settings = CASES[name]
+        output = started(world, name, run)
         commands.append(command(world, kind, phase, output, *HALVED[phase], *settings))
         found[name] = output / phase
-    (world / "commands.json").write_text(json.dumps(commands))
-    found["log"] = finish(world, "-m", "tests.phases.several", str(world / "commands.json"))
-    return found
+    (world / f"{run}.json").write_text(json.dumps(commands))
+    return found, finish(world, launcher, "-m", "tests.phases.several", str(world / f"{run}.json"))
 
 
-def command(world: Path, kind: str, phase: str, output: Path, *settings: str, resume: bool = False) -> list[str]:
+def command(world: Path, kind: str, phase: str, output: Path, *settings: str) -> list[str]:
     arguments = ["--phase", phase, "--config", str(world / "tiny.yaml"), "--output", str(output)]
-    return [*arguments, "--set", f"lora.phases={LORA[kind]}", *settings, *(["--resume"] if resume else [])]
+    return [*arguments, "--set", f"lora.phases={LORA[kind]}", *settings]
 
 
-def started(world: Path, name: str, processes: str) -> Path:
+def started(world: Path, name: str, run: str) -> Path:
     """A folder with what a case starts from: the results, on one process, of the phases before its own."""
     kind, phase, _ = CASES[name]
-    output = world / processes / name
+    output = world / run / name
     for before in PHASES[: PHASES.index(phase)]:
         shutil.copytree(world / "one" / kind / before, output / before)
     output.mkdir(parents=True, exist_ok=True)
     return output
 
 
-def launch(world: Path, *program: str) -> subprocess.Popen[bytes]:
-    """Start a program on two processes, in a process group of their own."""
+def launch(world: Path, launcher: list[str], *program: str) -> subprocess.Popen[bytes]:
     log = (world / "log.txt").open("wb")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    if launcher == TORCHRUN:
+        environment["ACCELERATE_USE_CPU"] = "1"
     return subprocess.Popen(
-        [*TORCHRUN, *program], cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
+        [sys.executable, "-m", *launcher, *program], cwd=ROOT, stdout=log, stderr=log, env=environment
     )
 
 
-def finish(world: Path, *program: str) -> str:
+def finish(world: Path, launcher: list[str], *program: str) -> str:
     """What a program on two processes prints."""
-    process = launch(world, *program)
+    process = launch(world, launcher, *program)
     try:
         code = process.wait(LIMIT)
     finally:
@@ -146,11 +158,16 @@ def finish(world: Path, *program: str) -> str:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the launcher and all that it has started."""
+    """SIGKILL to the launcher and to all that it has started."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # all of them have ended
-        pass
+        workers = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        workers = []
+    process.kill()
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers)
+    process.wait()
 
 
 def numbers(result: Path) -> list[dict[str, Any]]:
@@ -166,14 +183,59 @@ def weights(result: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def assert_alike(ours: Path, theirs: Path) -> None:
+    """The same log, each step once, and the same weights."""
+    rows, expected = numbers(ours), numbers(theirs)
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    assert len(expected) > 3
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
+    trained = weights(theirs)
+    assert set(weights(ours)) == set(trained) and trained
+    for name, weight in weights(ours).items():
+        torch.testing.assert_close(weight, trained[name], atol=1e-3, rtol=0, msg=name)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_log_and_learn_what_one_does(one, two, name):
-    ours, theirs = numbers(two[name]), numbers(one[name])
-    assert [row["step"] for row in ours] == [row["step"] for row in theirs]  # each once, not by each process
-    assert len(theirs) > 3
-    for row, other in zip(ours, theirs, strict=True):
-        assert row == pytest.approx(other, abs=1e-4, rel=1e-4)
-    found, expected = weights(two[name]), weights(one[name])
-    assert set(found) == set(expected) and found
-    for key, weight in expected.items():
-        torch.testing.assert_close(found[key], weight, atol=1e-3, rtol=0)
+    assert_alike(two[name], one[name])
+
+
+def test_fsdp_logs_and_learns_what_one_process_does(world, one):
+    results, log = run_on_two(world, "fsdp", SPREAD, [*ACCELERATE, "configs/accelerate/fsdp.yaml"])
+    assert log.count("weights are spread by FSDP") == len(SPREAD)
+    for name, result in results.items():
+        assert_alike(result, one[name])
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_deepspeed_logs_and_learns_what_one_process_does(world, one):
+    results, log = run_on_two(world, "zero", SPREAD, [*ACCELERATE, "configs/accelerate/deepspeed-zero2.yaml"])
+    assert log.count("optimizer state is spread by ZeRO, stage 2") == len(SPREAD)
+    for name, result in results.items():
+        assert_alike(result, one[name])
+
+
+@pytest.mark.parametrize("spread", [False, pytest.param(True, marks=pytest.mark.skipif(not SOAK, reason="SOAK=1"))])
+@pytest.mark.parametrize(
+    "name",
+    ["ppo-lora", *(pytest.param(n, marks=pytest.mark.skipif(not SOAK, reason="SOAK=1")) for n in ("sft", "ppo"))],
+)
+def test_a_killed_and_resumed_run_ends_like_one_process(world, one, name, spread):
+    kind, phase, settings = CASES[name]
+    output = started(world, name, f"broken-{spread}")
+    more = [f"{phase}.save_strategy=steps", f"{phase}.save_steps=1"]
+    line = command(world, kind, phase, output, *HALVED[phase], *settings, *more)
+    (world / "broken.json").write_text(json.dumps([line]))
+    (world / "again.json").write_text(json.dumps([[*line, "--resume"]]))
+    launcher = [*ACCELERATE, "configs/accelerate/fsdp.yaml"] if spread else TORCHRUN
+    process = launch(world, launcher, "-m", "tests.phases.several", str(world / "broken.json"))
+    deadline = time.monotonic() + LIMIT
+    while not any(checkpoints(output, phase).values()):
+        assert process.poll() is None and time.monotonic() < deadline, (world / "log.txt").read_text()[-4000:]
+        time.sleep(0.005)
+    kill(process)
+    assert not (output / phase).exists(), "it ended before it could be killed"
+    log = finish(world, launcher, "-m", "tests.phases.several", str(world / "again.json"))
+    assert f"resuming {phase} from checkpoint-" in log
+    assert_alike(output / phase, one[name])
