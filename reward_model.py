@@ -6,14 +6,13 @@ The score of a sequence is read at its last token (end of sequence, or the last 
 mean 0 and standard deviation 1 on held-out demonstrations, so that rewards of different models have one scale.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 from trl import RewardTrainer
@@ -22,10 +21,9 @@ from rlhf.config import Precision
 from rlhf.fused import fuse_kernels
 from rlhf.global_batch import GlobalBatchTrainer
 from rlhf.models import base_of, is_adapter, load_base
+from rlhf.normalisation import Normalisation
 from rlhf.oom import RowsThatFit, SplittingTrainer
 from rlhf.padding import WIDTH, pad_right
-
-NORMALISATION_FILE = "reward_normalisation.json"
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:
@@ -36,35 +34,6 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None =
     """
     difference = chosen - rejected if margin is None else chosen - rejected - margin
     return -F.logsigmoid(difference.float()).mean()
-
-
-class Normalisation(NamedTuple):
-    """Shift and scale that take raw rewards to mean 0 and standard deviation 1 on `rows` demonstrations."""
-
-    mean: float = 0.0
-    std: float = 1.0
-    rows: int = 0
-
-    @classmethod
-    def of(cls, raw_rewards: Tensor) -> Self:
-        """Measured on raw rewards (N,) of held-out demonstrations, N at least 2."""
-        return cls(raw_rewards.mean().item(), max(raw_rewards.std().item(), 1e-6), len(raw_rewards))
-
-    def of_head(self, head: nn.Linear) -> nn.Linear:
-        """A head whose output is what this makes of the output of `head` (D → 1, no bias)."""
-        normalised = nn.Linear(head.in_features, 1).to(head.weight.device)
-        with torch.no_grad():
-            normalised.weight.copy_(head.weight / self.std)
-            normalised.bias.fill_(-self.mean / self.std)
-        return normalised
-
-    def save(self, folder: Path) -> None:
-        (folder / NORMALISATION_FILE).write_text(json.dumps(self._asdict()) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        path = folder / NORMALISATION_FILE
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else cls()
 
 
 class RewardModel:
@@ -111,7 +80,7 @@ class RewardModel:
             ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
             rewards[rows] = logits.squeeze(-1).float().cpu()
-        return (rewards - self.normalisation.mean) / self.normalisation.std
+        return self.normalisation(rewards)
 
 
 class PairwiseRewardTrainer(SplittingTrainer, GlobalBatchTrainer, RewardTrainer):

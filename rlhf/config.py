@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlhf.errors import UserError, nearest
+from rlhf.rewards.specs import RewardList, RewardSpec, check_names
+from rlhf.section import Section
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
 AUTO = "auto"
@@ -27,12 +29,6 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
-
-
-class Section(BaseModel):
-    """A part of the configuration that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Shape(Section):
@@ -220,6 +216,8 @@ class RewardSection(AutocastSection):
 class PPOSection(TrainingSection):
     """PPO (`trl.experimental.ppo.PPOConfig`)."""
 
+    rewards: RewardList = Field(default=[RewardSpec(reward="model")], min_length=1)
+    """What replies are rewarded for: the sum of these by their weights. Default: the learned reward model alone."""
     target_kl: float | None = Field(default=None, gt=0)
     """Adapt kl_coef to hold this KL to the reference, in nats a response (Ziegler et al. 2019, eq. in section 2.2)."""
     kl_horizon: int | None = Field(default=None, gt=0)
@@ -246,6 +244,11 @@ class PPOSection(TrainingSection):
     def _patience_needs_evaluations(self) -> Self:
         if self.patience and not self.eval_prompts:
             raise ValueError("ppo.patience needs held-out prompts: set ppo.eval_prompts above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        check_names(self.rewards)
         return self
 
 

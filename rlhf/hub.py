@@ -24,7 +24,7 @@ from huggingface_hub.utils import validate_repo_id
 from rlhf.errors import UserError
 
 T = TypeVar("T")
-Kind = Literal["model", "tokenizer", "dataset"]
+Kind = Literal["model", "tokenizer", "dataset", "classifier", "embedder"]
 
 PROBE_SECONDS = 6.0
 """Deadline of the one question to the hub, name resolution included (which no HTTP timeout covers)."""
@@ -33,6 +33,8 @@ _KEYS: dict[Kind, str] = {
     "model": "model.name",
     "tokenizer": "model.tokenizer",
     "dataset": "the source's path (in place of its name)",
+    "classifier": "the reward's path",
+    "embedder": "the path of the reward's embedder",
 }
 
 

@@ -5,6 +5,7 @@ a CPU compiled, for each shape anew.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,11 +38,15 @@ def left_margin(mask: Tensor) -> int:
     return -(mask.shape[1] - padding) % WIDTH - padding
 
 
-def prompt_collator(pad_token_id: int) -> Callable[[list[dict[str, list[int]]]], dict[str, Tensor]]:
-    """A collator for rows {"input_ids": [...]}: input_ids and attention_mask (B, P), padded on the left."""
+def prompt_collator(pad_token_id: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
+    """A collator for rows {"input_ids": [...]}: input_ids and attention_mask (B, P), padded on the left.
 
-    def collate(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+    A number `row` that all rows have is kept, as (B,).
+    """
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         ids, mask = pad_left([row["input_ids"] for row in rows], pad_token_id)
-        return {"input_ids": ids, "attention_mask": mask}
+        numbers = [row["row"] for row in rows if "row" in row]
+        return {"input_ids": ids, "attention_mask": mask} | ({"row": torch.tensor(numbers)} if numbers else {})
 
     return collate

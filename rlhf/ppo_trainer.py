@@ -30,6 +30,7 @@ from rlhf.ppo_checkpoint import load_checkpoint, save_checkpoint
 from rlhf.ppo_math import KLController, kl_per_token, masked_mean
 from rlhf.ppo_update import GAP, Updater
 from rlhf.randomness import generator
+from rlhf.rewards.core import statistics
 from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, trusted, with_advantages
 from rlhf.sharding import whole_weights
 from rlhf.stopwatch import Stopwatch
@@ -58,7 +59,7 @@ class RLHFTrainer(PPOTrainer):
         tokenizer: pad and end-of-sequence must differ.
         backbone: policy and reference, perhaps with the role "value".
         score: rewards of prompts and replies.
-        prompts: rows {"input_ids": prompt tokens}.
+        prompts: rows {"input_ids": prompt tokens}, perhaps with a number "row" that `score` is told.
         eval_prompts: held-out rows of the same form, or None.
         demonstrations: rows {"prompt_ids", "reply_ids"} for the supervised term; needed if settings.sft_coef > 0.
         value_head: D → 1; by default on the trunk's last hidden state, and zero.
@@ -93,6 +94,7 @@ class RLHFTrainer(PPOTrainer):
         self.backbone = backbone
         self.stopwatch = Stopwatch()
         self.sampler = Sampler(args, settings, tokenizer, backbone, score, self.stopwatch, exact_decoding)
+        self.rewards: list[str] = list(getattr(score, "names", [getattr(score, "__name__", "score")]))
         self.value_head = value_head or _zero_head(backbone)
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self.skipped = self.skipped_in_a_row = 0
@@ -250,6 +252,7 @@ class RLHFTrainer(PPOTrainer):
                 "objective/kl": kl,
                 "objective/kl_coef": self.kl_controller.coef,
                 "objective/scores": scores,
+                **statistics(self.rewards, rollout.parts),
                 "objective/non_score_reward": penalty,
                 "objective/rlhf_reward": scores + penalty,
                 "objective/entropy": (-rollout.logprobs * rollout.mask).sum(1).mean().item(),
@@ -271,7 +274,10 @@ class RLHFTrainer(PPOTrainer):
         samples = self._evaluation_samples()
         kl, score = _mean_kl(samples), samples.scores.mean().item()
         objective = score - self.args.kl_coef * kl
-        self.log({"eval/score": score, "eval/kl": kl, "eval/objective": objective, "episode": self.state.episode})
+        parts = statistics(self.rewards, samples.parts, "eval/")
+        self.log(
+            {"eval/score": score, **parts, "eval/kl": kl, "eval/objective": objective, "episode": self.state.episode}
+        )
         if self.best is None or objective > self.best[0]:
             self.best, self.without_a_better = (objective, update, self.trained_policy()), 0
         else:

@@ -24,12 +24,14 @@ from rlhf.logprobs import masked_logprobs
 from rlhf.oom import RowsThatFit
 from rlhf.padding import left_margin
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
+from rlhf.rewards.core import Scores
 from rlhf.stop_token import stop_token_id
 from rlhf.stopwatch import Stopwatch
 
 T = TypeVar("T")
-ScoreFunction = Callable[[list[list[int]], list[list[int]]], Tensor]
-"""Prompts and replies as token ids, unpadded → rewards (N,)."""
+ScoreFunction = Callable[..., Tensor | Scores]
+"""Prompts and replies as token ids, unpadded (and, where the prompts have them, the numbers of their rows) → rewards
+(N,), or `Scores`, whose parts the attribute `names` of the function names."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Samples:
     """(B, R), the value before each token."""
     scores: Tensor
     """(B,) rewards, clipped and penalised."""
+    parts: Tensor
+    """(B, K), what each reward function gave, as in `rewards.core.Scores`."""
     logprob_gap: Tensor
     """(B, R) difference between the log-probabilities of sampling and of training, ≥ 0; 0 where not measured."""
 
@@ -73,7 +77,7 @@ class Samples:
             value = getattr(self, field.name)
             if field.name in ("sequences", "attention_mask"):
                 changes[field.name] = pad(value[:, :end], (margin, 0))
-            elif value.ndim == 2:
+            elif value.ndim == 2 and field.name != "parts":
                 changes[field.name] = value[:, :length]
         return replace(self, **changes)
 
@@ -165,21 +169,25 @@ class Sampler:
         with self.stopwatch("rollout"):
             decoded = self.sample(actor_critic, ids, prompt_mask, luck[by_length.cpu()])
         with self.stopwatch("score"):
-            samples = self._judge(actor_critic, ids, prompt_mask, decoded)
+            numbers = [prompts["row"][by_length].tolist()] if "row" in prompts else []
+            samples = self._judge(actor_critic, ids, prompt_mask, decoded, *numbers)
         return samples.rows(by_length.argsort())  # in the order of the prompts again
 
-    def _judge(self, actor_critic: ActorCritic, ids: Tensor, prompt_mask: Tensor, decoded: Decoded) -> Samples:
-        """What every network says about the responses (B, R) to prompts (B, P)."""
+    def _judge(
+        self, actor_critic: ActorCritic, ids: Tensor, prompt_mask: Tensor, decoded: Decoded, *numbers: list[int]
+    ) -> Samples:
+        """What every network says about the responses (B, R) to prompts (B, P), with their rows' numbers, if any."""
         sequences = torch.cat([ids, decoded.tokens], dim=1)
         attention_mask = torch.cat([prompt_mask, decoded.mask.to(prompt_mask.dtype)], dim=1)
         logprobs, values = decoded.logprobs, decoded.values
         if not (self.exact_decoding and _unwrapped(actor_critic).shares_trunk):
             logprobs, values = self.policy_scores(actor_critic, sequences, attention_mask, decoded.mask)
         ref_logprobs = self.reference_logprobs(sequences, attention_mask, decoded.mask)
-        scores = self.clip_and_penalise(self._score(sequences, attention_mask, ids.shape[1]), decoded.ended)
+        raw, parts = self._score(sequences, attention_mask, ids.shape[1], *numbers)
+        scores = self.clip_and_penalise(raw, decoded.ended)
         return Samples(
             sequences=sequences, attention_mask=attention_mask, mask=decoded.mask, ended=decoded.ended,
-            logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores,
+            logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores, parts=parts,
             logprob_gap=(logprobs - decoded.logprobs).abs(),
         )  # fmt: skip
 
@@ -239,14 +247,16 @@ class Sampler:
             scores = scores - self.args.missing_eos_penalty * (~ended)
         return scores
 
-    def _score(self, sequences: Tensor, attention_mask: Tensor, width: int) -> Tensor:
-        """Raw scores (B,): prompt and response without padding, cut after the end of sequence."""
+    def _score(self, sequences: Tensor, attention_mask: Tensor, width: int, *numbers: list[int]) -> Scores:
+        """Raw scores (B,) and their parts: prompt and response without padding, cut after the end of sequence."""
 
         def rows(part: slice) -> list[list[int]]:
             pairs = zip(sequences[:, part], attention_mask[:, part], strict=True)
             return [ids[keep.bool()].tolist() for ids, keep in pairs]
 
-        return self.score(rows(slice(width)), rows(slice(width, None))).to(sequences.device)
+        found = self.score(rows(slice(width)), rows(slice(width, None)), *numbers)
+        total, parts = found if isinstance(found, Scores) else (found, found.unsqueeze(1))
+        return Scores(total.to(sequences.device), parts.to(sequences.device))
 
 
 def _slices(sequences: Tensor, attention_mask: Tensor, mask: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -21,6 +21,7 @@ from rlhf.errors import UserError
 from rlhf.models import resolve_device
 from rlhf.provenance import LATE_DATA, SHARED, dependencies, differences, in_words, upstream
 from rlhf.records import Demonstration, Preference, Prompt
+from rlhf.rewards.build import check_rewards
 from rlhf.tokenizer import load_tokenizer
 from rlhf.trainer_keys import check_trainer_sections
 
@@ -104,9 +105,11 @@ class Run:
         """Refuse, before anything is loaded or written, settings that some phase of this run would trip over.
 
         Raises:
-            UserError: a trainer's key or value, a GPU where none is, a folder of another configuration.
+            UserError: a trainer's key or value, a reward that is not there, a GPU where none is, a folder of another
+                configuration.
         """
         check_trainer_sections(self.config)
+        check_rewards(self.config.ppo.rewards)
         resolve_device(self.config.model.device)
         self.check_folder()
 

@@ -152,8 +152,13 @@ class QuietProgress(ProgressCallback):
 def _one_line(row: dict[str, Any], max_steps: int) -> str:
     numbers = {k: v for k, v in row.items() if k not in ("step", "epoch", "total_flos") and not isinstance(v, str)}
     numbers |= {k: float(v) for k, v in row.items() if isinstance(v, str) and _is_number(v)}
-    text = "  ".join(f"{key.split('/')[-1]} {value:.4g}" for key, value in numbers.items())
+    text = "  ".join(f"{_short_name(key)} {value:.4g}" for key, value in numbers.items())
     return f"step {row['step']}/{max_steps}  {text}"
+
+
+def _short_name(key: str) -> str:
+    """Without its group; of one reward among several, with the reward's name."""
+    return key.partition("rewards/")[2] or key.split("/")[-1]
 
 
 def _is_number(text: str) -> bool:

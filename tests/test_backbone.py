@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from reward_model import Normalisation, RewardModel
+from reward_model import RewardModel
 from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.errors import UserError
 from rlhf.models import load_causal_lm, trainable_model
+from rlhf.normalisation import Normalisation
 from tests.conftest import small_config
 
 CPU = torch.device("cpu")

@@ -88,7 +88,7 @@ def test_padding_that_all_sequences_share_is_cut_to_a_width_of_8_and_nothing_els
     attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
     names = ("logprobs", "ref_logprobs", "values", "logprob_gap", "advantages", "returns")
     per_token = {name: numbers[:, 4:] for name in names}
-    per_row = {name: torch.arange(2) for name in ("ended", "scores")}
+    per_row = {name: torch.arange(2) for name in ("ended", "scores")} | {"parts": numbers}
     whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
     cut = whole.without_padding()
     assert cut.sequences.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 10, 11, 12, 13, 14, 15, 16]]

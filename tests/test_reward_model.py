@@ -12,10 +12,11 @@ from peft import get_peft_model
 from transformers import GPTNeoForSequenceClassification
 from trl import RewardConfig
 
-from reward_model import Normalisation, PairwiseRewardTrainer, RewardModel, bradley_terry_loss
+from reward_model import PairwiseRewardTrainer, RewardModel, bradley_terry_loss
 from rlhf.config import LoraSection
 from rlhf.errors import UserError
 from rlhf.models import init_reward_head, lora_config
+from rlhf.normalisation import Normalisation
 
 CPU = torch.device("cpu")
 SEQUENCES = [[30, 31, 32, 33, 34, 35], [40], [50, 51, 52], [60, 61]]

@@ -15,6 +15,7 @@ from random import Random
 from rlhf.data.corpus import NAME, Corpus, context_of
 from rlhf.data.hashing import generator
 from rlhf.data.source import Sampler, as_prompt
+from rlhf.evaluation.text import SENTENCE_END
 from rlhf.records import Demonstration, Preference
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ _OPPOSITES = {
 _OPPOSITES |= {b: a for a, b in _OPPOSITES.items()}
 _OPPOSITE = re.compile(rf"\b({'|'.join(_OPPOSITES)})\b", re.IGNORECASE)
 _NEGATABLE = re.compile(r"\b(is|are|was|were|will|does|did|has|have|should)\b( not\b)?")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\d\.)\s+|\n\s*")
 _DIGRESSIONS = (
     "Anyway, that reminds me of something else.",
     "There is so much more that one could say here.",
@@ -110,8 +110,8 @@ def rambling(reply: str, other: str, rng: Random) -> str:
 
 def _pieces(text: str) -> list[str]:
     """The sentences and lines of a text, each with the white space after it (the last: with the one before it)."""
-    parts = [part for part in _SENTENCE_END.split(text.strip()) if part]
-    breaks = [part for part in _SENTENCE_END.findall(text.strip())]
+    parts = [part for part in SENTENCE_END.split(text.strip()) if part]
+    breaks = [part for part in SENTENCE_END.findall(text.strip())]
     return [part + gap for part, gap in zip(parts, [*breaks, breaks[-1] if breaks else " "], strict=True)]
 
 

@@ -4,11 +4,18 @@ import re
 from collections.abc import Iterable
 
 REPEATED_SIZES = (3, 4)
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\d\.)\s+|\n\s*")
+"""The white space between two sentences or lines; a number and a dot, as in a list, end none."""
 
 
 def words(text: str) -> list[str]:
     """The words of a text, case folded."""
     return re.findall(r"\w+", text.casefold())
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text that have a word in them."""
+    return [part for part in SENTENCE_END.split(text.strip()) if words(part)]
 
 
 def _ngrams(tokens: list[str], n: int) -> list[tuple[str, ...]]:

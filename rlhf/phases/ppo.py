@@ -1,4 +1,4 @@
-"""Phase ppo: optimise the policy against the learned reward model, held near its reference.
+"""Phase ppo: optimise the policy for its rewards, by default the learned reward model, held near its reference.
 
     python main.py --phase ppo
 
@@ -7,20 +7,28 @@ The gold judge, where a data source has one, is never seen here.
 
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast, set_seed
 from trl.experimental.ppo import PPOConfig
 
-from reward_model import Normalisation, RewardModel
+from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.config import PPOSection
+from rlhf.data.source import as_prompt
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.models import check_context, load_merged
+from rlhf.normalisation import Normalisation
+from rlhf.phases.reward import calibration_rows
 from rlhf.ppo_trainer import RLHFTrainer
+from rlhf.rewards.build import Workshop, build_rewards
+from rlhf.rewards.core import Columns, Rewards
+from rlhf.rewards.specs import uses_model
+from rlhf.rewards.tokens import Learned, TokenRewards, as_columns
 from rlhf.run import Run
 from rlhf.sharding import whole_state
 from rlhf.stop_token import stop_token_id
@@ -31,12 +39,18 @@ MERGED = "rlhf_gpt_neo_model"
 
 def run_phase(run: Run) -> dict[str, float]:
     """SFT then PPO. Leaves `DIR/ppo` and, merged, `DIR/rlhf_gpt_neo_model`."""
-    return _train_policy(run, run.result("reward"), str(run.result("sft")), "ppo", MERGED)
+    return _train_policy(run, _reward_folder(run), str(run.result("sft")), "ppo", MERGED)
 
 
 def run_phase_from_base(run: Run) -> dict[str, float]:
     """PPO straight from the base model, without SFT: the report's comparison RO. Leaves `DIR/ppo_from_base`."""
-    return _train_policy(run, run.result("reward"), run.base_model(), "ppo_from_base")
+    return _train_policy(run, _reward_folder(run), run.base_model(), "ppo_from_base")
+
+
+def _reward_folder(run: Run) -> Path | None:
+    """Where the learned reward model is; None where nothing asks for it."""
+    settings = run.config.ppo
+    return run.result("reward") if uses_model(settings.rewards) or settings.value == "adapter" else None
 
 
 def ppo_arguments(run: Run, result: str) -> PPOConfig:
@@ -51,7 +65,7 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
 
 
 def _train_policy(
-    run: Run, reward_folder: Path, start: str, result: str, merged: str | None = None
+    run: Run, reward_folder: Path | None, start: str, result: str, merged: str | None = None
 ) -> dict[str, float]:
     set_seed(run.config.seed)
     settings, limits = run.config.ppo, run.config.data
@@ -63,27 +77,23 @@ def _train_policy(
     check_context(
         backbone.policy, limits.max_prompt_tokens + args.response_length, "data.max_prompt_tokens + ppo.response_length"
     )
-    reward_model = _reward_model(run, reward_folder, backbone, tokenizer)
+    rewards = _rewards(run, reward_folder, backbone, encoder, args.local_rollout_forward_batch_size)
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
-    prompts = encoder.prompts(training)
+    prompts = _numbered(encoder.prompts(training))
     demonstrations: Dataset | None = None
     if settings.sft_coef > 0:
         demonstrations = encoder.prompt_reply_pairs(run.data.demonstrations("train"))
-
-    def score(prompts: list[list[int]], replies: list[list[int]]) -> Tensor:
-        sequences = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
-        return reward_model.score_ids(sequences, args.local_rollout_forward_batch_size)
 
     trainer = RLHFTrainer(
         args,
         settings,
         tokenizer,
         backbone,
-        score,
+        TokenRewards(rewards, [*training, *held_out], tokenizer),
         prompts,
-        encoder.prompts(held_out) if held_out else None,
+        _numbered(encoder.prompts(held_out), len(training)) if held_out else None,
         demonstrations,
-        _value_head(settings, backbone, reward_folder, reward_model),
+        _value_head(settings, backbone, reward_folder),
         exact_decoding=run.config.model.precision == "fp32",
     )
     trained = count_trainable(trainer.model)
@@ -102,6 +112,27 @@ def _train_policy(
     return {"best/objective": trainer.best[0], "best/update": trainer.best[1]} if trainer.best else {}
 
 
+def _numbered(prompts: Dataset, first: int = 0) -> Dataset:
+    """The prompts with a column `row`: their place among all prompts, where the rewards find their records."""
+    return prompts.add_column("row", list(range(first, first + len(prompts))))
+
+
+def _rewards(run: Run, folder: Path | None, backbone: Backbone, encoder: Encoder, batch_size: int) -> Rewards:
+    settings, tokenizer = run.config.ppo, encoder.tokenizer
+    learned = None
+    if folder and uses_model(settings.rewards):
+        model = _reward_model(run, folder, backbone, tokenizer)
+        learned = Learned(lambda sequences: model.score_ids(sequences, batch_size))
+
+    def calibration() -> Columns:
+        rows = calibration_rows(run)
+        prompts, replies = [encoder.prompt(row.prompt) for row in rows], [encoder.reply(row.completion) for row in rows]
+        return as_columns([as_prompt(row) for row in rows], prompts, replies, tokenizer)
+
+    dtype = torch.float32 if run.config.model.precision == "fp32" else torch.bfloat16
+    return build_rewards(settings.rewards, Workshop(run.device, dtype, learned, calibration))
+
+
 def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrainedTokenizerFast) -> RewardModel:
     """On the policy's own base weights if it is an adapter on them, else as a network of its own."""
     if not backbone.can_carry(folder):
@@ -110,11 +141,9 @@ def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrai
     return RewardModel(network, tokenizer.pad_token_id, Normalisation.load(folder))
 
 
-def _value_head(
-    settings: PPOSection, backbone: Backbone, reward_folder: Path, reward_model: RewardModel
-) -> nn.Linear | None:
+def _value_head(settings: PPOSection, backbone: Backbone, reward_folder: Path | None) -> nn.Linear | None:
     """With `value: adapter`, a critic that starts as the reward model; otherwise the trainer's own, on the policy."""
-    if settings.value == "shared":
+    if settings.value == "shared" or reward_folder is None:
         return None
     if not backbone.can_carry(reward_folder):
         raise UserError(
@@ -123,7 +152,7 @@ def _value_head(
             remedy="--set ppo.value=shared",
         )
     head = backbone.add_reward_adapter(reward_folder, "value")
-    return reward_model.normalisation.of_head(head)
+    return Normalisation.load(reward_folder).of_head(head)
 
 
 def save_head(head: dict[str, Tensor], folder: Path) -> None:

@@ -9,12 +9,13 @@ import torch
 from transformers import set_seed
 from trl import RewardConfig
 
-from reward_model import Normalisation, PairwiseRewardTrainer, RewardModel
+from reward_model import PairwiseRewardTrainer, RewardModel
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.generation import sft_sampler
 from rlhf.models import load_merged, trainable_model
+from rlhf.normalisation import Normalisation
 from rlhf.records import Demonstration, Preference
 from rlhf.run import TRAINED_ON, Run
 from rlhf.sharding import whole_state

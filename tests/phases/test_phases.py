@@ -11,10 +11,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from reward_model import Normalisation, RewardModel
+from reward_model import RewardModel
 from rlhf.encoding import Encoder
 from rlhf.errors import UserError
 from rlhf.models import load_causal_lm
+from rlhf.normalisation import Normalisation
 from rlhf.phases import base, evaluate, pipeline, ppo, reward, sft
 from rlhf.phases.base import blocks_of_text
 from rlhf.run import Run

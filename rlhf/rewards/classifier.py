@@ -1,0 +1,128 @@
+"""Any sequence classifier as a reward, with the tokenizer that it was trained with.
+
+    toxicity = Classifier("org/toxicity", label="clean", device=device)
+    toxicity(prompts=["Hi"], completions=["Hello!"])
+
+A tokenizer with a chat template gets the conversation; any other gets prompt and completion as a pair of texts.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf.errors import UserError, nearest
+from rlhf.hub import reachable_or_cached
+
+
+class Classifier:
+    """Log-probability of a label (of a single label: its logit), or its probability. Frozen.
+
+    Args:
+        path: hub name or local folder of model and tokenizer.
+        label: name or number; needed where there are several.
+        probability: 0 to 1, in place of its log or of the logit.
+        max_tokens: longer texts lose their beginning; by default as many as the model takes.
+        batch_size: texts at a time; a model without a pad token gets them one by one.
+        device: where it computes.
+        dtype: of its weights.
+
+    Raises:
+        UserError: no such model, or no such label.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        label: str | int | None = None,
+        probability: bool = False,
+        max_tokens: int | None = None,
+        batch_size: int = 32,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        source = reachable_or_cached(path, "classifier")
+        self.tokenizer, self.model = _load(source, path, dtype)
+        self.model.to(device or torch.device("cpu")).eval().requires_grad_(False)
+        self.label = _number_of(label, self.model.config, path)
+        self.probability = probability
+        self.tokenizer.truncation_side, self.tokenizer.padding_side = "left", "right"
+        takes = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        self.max_tokens = min(max_tokens or takes, takes)
+        self.pads = None not in (self.tokenizer.pad_token_id, self.model.config.pad_token_id)
+        self.batch_size = batch_size if self.pads else 1
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompts: list[str],
+        completions: list[str],
+        messages: list[list[dict[str, str]]] | None = None,
+        **columns: list[Any],
+    ) -> list[float]:
+        asked = messages or [[{"role": "user", "content": prompt}] for prompt in prompts]
+        found: list[float] = []
+        for start in range(0, len(completions), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            inputs = self._encoded(prompts[rows], completions[rows], asked[rows]).to(self.model.device)
+            found += self._value(self.model(**inputs).logits.float()).tolist()
+        return found
+
+    def _encoded(self, prompts: list[str], completions: list[str], asked: list[list[dict[str, str]]]) -> Any:
+        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens, "padding": self.pads}
+        if not self.tokenizer.chat_template:
+            return self.tokenizer(prompts, completions, return_tensors="pt", **options)
+        chats = [
+            [*turns, {"role": "assistant", "content": reply}] for turns, reply in zip(asked, completions, strict=True)
+        ]
+        texts = [self.tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+        return self.tokenizer(texts, add_special_tokens=False, return_tensors="pt", **options)
+
+    def _value(self, logits: Tensor) -> Tensor:
+        """(N,) from logits (N, labels)."""
+        if logits.shape[1] == 1:
+            return logits[:, 0].sigmoid() if self.probability else logits[:, 0]
+        if self.model.config.problem_type == "multi_label_classification":
+            logs = F.logsigmoid(logits[:, self.label])
+        else:
+            logs = F.log_softmax(logits, dim=1)[:, self.label]
+        return logs.exp() if self.probability else logs
+
+
+def _load(source: str, path: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=dtype, output_loading_info=True
+        )
+    except Exception as error:  # OSError, ValueError, KeyError …: the library has no common one
+        raise UserError(
+            f"No classifier can be loaded from {path}.",
+            expected="a hub name, or a folder with config.json, model.safetensors and the tokenizer's files",
+            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}",
+        ) from error
+    if report["missing_keys"]:
+        raise UserError(
+            f"{path} holds no trained classifier.",
+            expected="a model for sequence classification, its head included",
+            found=f"no weights for {', '.join(sorted(report['missing_keys'])[:5])}",
+        )
+    return tokenizer, model
+
+
+def _number_of(label: str | int | None, config: Any, path: str) -> int:
+    """The column of a label. Raises `UserError` where it is not given but needed, or unknown."""
+    names = {int(number): str(name) for number, name in config.id2label.items()}
+    if label is None and len(names) == 1:
+        return 0
+    found = [number for number, name in names.items() if label in (number, name)]
+    if len(found) != 1:
+        raise UserError(
+            f"The classifier {path} needs label: one of its {len(names)} labels.",
+            expected=", ".join(names.values()),
+            found=str(label or "none"),
+            remedy=nearest(str(label), names.values()) if label else "name the label whose probability is the reward",
+        )
+    return found[0]
