@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.txt
 
 dev: $(VENV)/.installed-dev         ## the same, and what lint and tests need
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

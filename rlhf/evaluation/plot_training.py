@@ -1,6 +1,7 @@
 """Figures of training (from each phase's metrics.jsonl) and of the reward model's quality."""
 
 import math
+import re
 import textwrap
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ Values = dict[str, Any]
 Curves = dict[str, list[Row]]
 
 TRAIN, HELD = "training", "held out"
+STANDARD = "standard deviations"
 
 
 class Line(NamedTuple):
@@ -51,12 +53,28 @@ PANELS = [
     _supervised("sft", "SFT: loss", "nats a token", "loss"),
     _supervised("reward", "Reward model: loss", "nats a pair", "loss"),
     _supervised("reward", "Reward model: accuracy", "share of pairs", "accuracy"),
-    _ppo("PPO: reward", "standard deviations", "objective/scores", "eval/score"),
+    _ppo("PPO: reward", STANDARD, "objective/scores", "eval/score"),
     _ppo("PPO: KL to the reference", "nats a response", "objective/kl", "eval/kl"),
     _ppo("PPO: length of replies", "tokens", "objective/length"),
     _ppo("PPO: replies that end", "share", "objective/eos_rate"),
     _ppo("PPO: entropy", "nats a response", "objective/entropy"),
 ]
+
+
+def reward_names(curves: Curves) -> list[str]:
+    """PPO's rewards, where there are others than the learned reward model alone."""
+    keys = dict.fromkeys(key for phase in PPO_PHASES for row in curves.get(phase, []) for key in row)
+    found = (re.fullmatch("rewards/(.+)/mean", key) for key in keys)
+    names = [match[1] for match in found if match]
+    return [] if names == ["model"] else names
+
+
+def _panels(curves: Curves) -> list[Panel]:
+    """All panels; with several rewards their sum has no one unit, and each has its own panel."""
+    names = reward_names(curves)
+    fixed = [p._replace(ylabel="weighted sum") if names and p.ylabel == STANDARD else p for p in PANELS]
+    keys = ((name, f"rewards/{name}/mean") for name in names)
+    return fixed + [_ppo(f"PPO: {name}", "reward", key, f"eval/{key}") for name, key in keys]
 
 
 def series(rows: list[Row], *keys: str) -> list[tuple[float, ...]]:
@@ -72,7 +90,7 @@ def series(rows: list[Row], *keys: str) -> list[tuple[float, ...]]:
 def training_curves(curves: Curves) -> Canvas | None:
     """A panel for each loss, reward, KL … that some phase logged."""
     panels = []
-    for panel in PANELS:
+    for panel in _panels(curves):
         drawn = [(line, series(curves.get(line.phase, []), "step", line.key)) for line in panel.lines]
         drawn = [(line, points) for line, points in drawn if points]
         if drawn:
@@ -110,17 +128,17 @@ def _mark_kept(axes: Axes, curves: Curves, phases: set[str]) -> None:
 
 def reward_against_kl(curves: Curves) -> Canvas | None:
     """The path of PPO: what each nat of KL bought in reward, on training and on held-out prompts."""
-    keys = [("objective/kl", "objective/scores", "Training reward", "reward (standard deviations)"),
-            ("eval/kl", "eval/score", "Held-out reward", "reward (standard deviations)")]  # fmt: skip
+    label = f"reward ({'weighted sum' if reward_names(curves) else STANDARD})"
+    keys = [("objective/kl", "objective/scores", "Training reward"), ("eval/kl", "eval/score", "Held-out reward")]
     panels = []
-    for kl, value, title, label in keys:
+    for kl, value, title in keys:
         paths = {phase: series(curves.get(phase, []), "step", kl, value) for phase in PPO_PHASES}
         if any(paths.values()):
-            panels.append((title, label, {phase: path for phase, path in paths.items() if path}))
+            panels.append((title, {phase: path for phase, path in paths.items() if path}))
     if not panels:
         return None
     figure, grid = canvas(1, len(panels), (3.9 * len(panels) + 0.8, 3.7))
-    for axes, (title, label, paths) in zip(grid[0], panels, strict=True):
+    for axes, (title, paths) in zip(grid[0], panels, strict=True):
         for phase, path in paths.items():
             _draw_path(axes, phase, sorted(path))
         axes.set(title=f"{title} against KL", xlabel="KL to the reference (nats a response)", ylabel=label)

@@ -156,6 +156,25 @@ def test_the_kept_update_is_marked_in_the_curves_of_ppo(small: EvaluationInput) 
             assert list(marked.get_xdata()) == [5, 5]
 
 
+def test_each_of_several_rewards_has_its_panel(small: EvaluationInput) -> None:
+    keys = ("objective/scores", "rewards/model/mean", "rewards/mix/mean", "rewards/mix/length/mean")
+    rows = [{"step": step, **dict.fromkeys(keys, 0.1 * step)} for step in range(1, 4)]
+    held_out = [{"step": 3, "eval/score": 0.2, "eval/rewards/mix/mean": 0.7}]
+    figure = training_curves({"ppo": [*rows, *held_out]})
+    assert figure is not None
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    assert set(panels) == {"PPO: reward", "PPO: model", "PPO: mix", "PPO: mix/length"}
+    assert panels["PPO: reward"].get_ylabel() == "weighted sum"
+    assert [list(line.get_ydata()) for line in panels["PPO: mix"].lines] == [pytest.approx([0.1, 0.2, 0.3]), [0.7]]
+
+
+def test_the_learned_reward_alone_needs_no_panel_of_its_own(small: EvaluationInput) -> None:
+    figure = training_curves({"ppo": [{"step": 1, "objective/scores": 0.1, "rewards/model/mean": 0.1}]})
+    assert figure is not None
+    (axes,) = figure.axes
+    assert (axes.get_title(), axes.get_ylabel()) == ("PPO: reward", "standard deviations")
+
+
 def test_categories_are_labelled_with_their_number_of_prompts(small: EvaluationInput) -> None:
     figure = by_category(summarise(small))
     assert figure is not None
