@@ -38,6 +38,8 @@ def test_padding_by_hand():
     assert ids.tolist() == [[1, 2, 3], [4, 9, 9], [9, 9, 9]] and mask.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
     batch = prompt_collator(7)([{"input_ids": [1]}, {"input_ids": [2, 3]}])
     assert batch["input_ids"].tolist() == [[7, 1], [2, 3]] and batch["attention_mask"].tolist() == [[0, 1], [1, 1]]
+    assert "row" not in batch
+    assert prompt_collator(7)([{"input_ids": [1], "row": 4}, {"input_ids": [2], "row": 2}])["row"].tolist() == [4, 2]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5))

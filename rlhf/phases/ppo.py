@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, set_seed
 from trl.experimental.ppo import PPOConfig
 

@@ -5,7 +5,7 @@ rewards = build_rewards(config.ppo.rewards, Workshop(device))
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -52,13 +52,14 @@ def build_rewards(rewards: Sequence[specs.RewardSpec], workshop: Workshop) -> Re
 
 def _reward(spec: specs.RewardSpec, workshop: Workshop) -> Reward:
     function = _MAKERS[type(spec)](spec, workshop)
-    made = Reward(spec.log_name, function, spec.weight)
-    if isinstance(spec, specs.TextSpec) and spec.normalise:
-        return Reward(made.name, function, made.weight, _normalisation(made, workshop))
-    return made
+    made = Reward(spec.name, function, spec.weight)
+    return replace(made, normalisation=_unit(spec, made, workshop)) if isinstance(spec, specs.TextSpec) else made
 
 
-def _normalisation(reward: Reward, workshop: Workshop) -> Normalisation:
+def _unit(text: specs.TextSpec, reward: Reward, workshop: Workshop) -> Normalisation:
+    """Shift and scale of a reward, where it is to have any."""
+    if not text.normalise:
+        return Normalisation()
     if workshop.calibration is None:
         raise UserError(
             f"The reward {reward.name} cannot be normalised: there are no held-out demonstrations.",
@@ -109,7 +110,7 @@ def _quality(quality: specs.QualitySpec, workshop: Workshop) -> RewardFunction:
     rated = read_ratings(quality.path)
     features = embedding_features(workshop.embedder(quality.embedder)) if quality.embedder else text_features
     made = Quality(rated, features, quality.ridge)
-    print(f"reward {quality.log_name}: {len(rated):,} ratings, of whose variance it predicts {made.r2:.0%}")
+    print(f"reward {quality.name}: {len(rated):,} ratings, of whose variance it predicts {made.r2:.0%}")
     return made
 
 

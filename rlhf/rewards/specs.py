@@ -26,13 +26,14 @@ class RewardSpec(Section):
     Python function or class."""
     weight: float = Field(default=1.0, allow_inf_nan=False)
     """Factor in the sum of rewards, 0 to log it only; within a composite, the share, never negative."""
-    name: str | None = Field(default=None, pattern=r"^[\w.-]+$")
+    name: str = Field(default="", pattern=r"^[\w.-]+$")
     """Name in the log; default: `reward`, of a dotted path its last part."""
 
-    @property
-    def log_name(self) -> str:
-        """The name in the log."""
-        return self.name or self.reward.rpartition(".")[2]
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        reward = values.get("reward") if isinstance(values, dict) else None
+        return {"name": reward.rpartition(".")[2], **values} if isinstance(reward, str) else values
 
 
 class TextSpec(RewardSpec):
@@ -125,7 +126,7 @@ class CompositeSpec(TextSpec):
         check_names(self.parts)
         weights = [part.weight for part in self.parts]
         if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(f"the parts of the reward {self.log_name!r} need weights of 0 or more, not all of them 0")
+            raise ValueError(f"the parts of the reward {self.name!r} need weights of 0 or more, not all of them 0")
         return self
 
 
@@ -170,7 +171,7 @@ rewards_adapter: TypeAdapter[list[RewardSpec]] = TypeAdapter(RewardList)
 
 def check_names(rewards: Sequence[RewardSpec]) -> None:
     """Refuse two rewards of one name, whose lines in the log could not be told apart. Raises ValueError."""
-    names = [spec.log_name for spec in rewards]
+    names = [spec.name for spec in rewards]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two rewards are called {name!r}: give one of them another name:")

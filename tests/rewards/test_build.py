@@ -1,4 +1,4 @@
-"""From configuration to functions: every kind is made, normalised where asked, and checked before anything is trained."""
+"""From configuration to functions: every kind is made, normalised where asked, and checked before training."""
 
 import json
 

@@ -14,7 +14,7 @@ def rewards(given):
 
 def test_the_learned_reward_model_alone_is_the_default():
     (only,) = small_config().ppo.rewards
-    assert (only.reward, only.weight, only.log_name) == ("model", 1.0, "model")
+    assert (only.reward, only.weight, only.name) == ("model", 1.0, "model")
     assert rewards("model") == rewards(["model"]) == rewards({"reward": "model"}) == [only]
 
 
@@ -22,8 +22,8 @@ def test_a_name_with_a_dot_is_a_function_and_is_logged_by_its_last_part():
     function, named = rewards(
         ["my.rewards.polite", {"reward": "my.rewards.polite", "name": "again", "args": {"a": [1]}}]
     )
-    assert isinstance(function, FunctionSpec) and function.log_name == "polite"
-    assert (named.log_name, named.args) == ("again", {"a": [1]})
+    assert isinstance(function, FunctionSpec) and function.name == "polite"
+    assert (named.name, named.args) == ("again", {"a": [1]})
 
 
 def test_rewards_within_composites_count():
@@ -33,7 +33,7 @@ def test_rewards_within_composites_count():
     }
     given = rewards([{"reward": "length", "words": [1, 2]}, nested])
     assert isinstance(given[0], LengthSpec) and isinstance(given[1], CompositeSpec)
-    assert [spec.log_name for spec in every(given)] == ["length", "composite", "distinct", "inner", "model"]
+    assert [spec.name for spec in every(given)] == ["length", "composite", "distinct", "inner", "model"]
     assert uses_model(given) and not uses_model(given[:1])
 
 
