@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "ppo": ("whole", "ppo", []),
     "ppo-lora": ("lora", "ppo", []),
     "ppo-value-adapter": ("lora", "ppo", ["ppo.value=adapter"]),
-    "ppo-supervised": ("lora", "ppo", ["ppo.sft_coef=0.3"]),
+    "ppo-supervised": ("lora", "ppo", ["ppo.sft_coef=0.3", "ppo.rewards=[model, distinct]"]),
 }
 """Name → the results that it starts from, its phase, and further settings."""
 
