@@ -3,6 +3,7 @@
 In a process of its own; `benchmarks.ppo_learning` starts it.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,8 @@ def _train_ours(run: Run, curve: Curve) -> None:
 
 def _train_stock(run: Run, curve: Curve) -> None:
     """The stock trainer on the same models, prompts and settings; its value network starts as the reward model."""
+    if run.config.model.precision != "fp32" or "ppo" not in run.config.lora.phases:
+        sys.exit("The stock side trains a LoRA adapter in fp32: set model.precision=fp32, and ppo in lora.phases.")
     set_seed(run.config.seed)
     args, settings, tokenizer = rlhf.phases.ppo.ppo_arguments(run, "ppo"), run.config.ppo, run.tokenizer()
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps

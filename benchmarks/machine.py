@@ -52,22 +52,23 @@ def described() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured_speed(dtype: str, size: int, megabytes: int, repeats: int = 5) -> Speed:
-    """The best of some repeats.
+def product_flops(dtype: str, size: int, repeats: int = 5) -> dict[str, float]:
+    """Operations a second of a product of two square matrices, by PyTorch's default library and by `rlhf.linear`."""
+    a, b = torch.randn(2, size, size, device=_device()).to(DTYPES[dtype])
+    ways = {"torch": lambda: F.linear(a, b), "rlhf": lambda: linear(a, b)}
+    return {name: 2 * size**3 / _fastest(product, repeats) for name, product in ways.items()}
 
-    Args:
-        dtype: a key of DTYPES.
-        size: of the square matrices that are multiplied, by PyTorch's default library and by `rlhf.linear`.
-        megabytes: of the array that is read.
-        repeats: of each.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = torch.randn(2, size, size, device=device).to(DTYPES[dtype])
-    big = torch.ones(1024, megabytes * 2**20 // 4096, device=device)
-    vector = torch.ones(big.shape[1], device=device)
-    product = min(_fastest(lambda: F.linear(a, b), repeats), _fastest(lambda: linear(a, b), repeats))
-    reading = min(_fastest(lambda: big @ vector, repeats), _fastest(big.sum, repeats))
-    return Speed(2 * size**3 / product, big.numel() * big.element_size() / reading)
+
+def read_bytes_per_s(megabytes: int, repeats: int = 5) -> float:
+    """Bytes a second of the faster of a product with a vector and a sum, of an array of so many megabytes."""
+    big = torch.ones(1024, megabytes * 2**20 // 4096, device=_device())
+    vector = torch.ones(big.shape[1], device=big.device)
+    seconds = min(_fastest(lambda: big @ vector, repeats), _fastest(big.sum, repeats))
+    return big.numel() * big.element_size() / seconds
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @torch.no_grad()
@@ -128,8 +129,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=512, help="that are read (512)")
     parser.add_argument("--json", type=Path, help="where to write the result")
     args = parser.parse_args()
-    speeds = {dtype: measured_speed(dtype, args.size, args.megabytes)._asdict() for dtype in DTYPES}
-    found = described() | {"speed": speeds}
+    products = {dtype: product_flops(dtype, args.size) for dtype in DTYPES}
+    reading = read_bytes_per_s(args.megabytes)
+    speeds = {dtype: Speed(max(flops.values()), reading)._asdict() for dtype, flops in products.items()}
+    found = described() | {"speed": speeds, "flops_by_library": products}
     print(json.dumps(found, indent=2))
     if args.json:
         write_json(found, args.json)

@@ -51,14 +51,14 @@ def main() -> None:
     from rlhf.evaluation.style import save
 
     sides = tuple(args.sides)
-    result = summarise(records, sides) | {"settings": shared_arguments(args), "machine": described(), "runs": records}
+    result = summarise(records, sides) | {"machine": described(), "runs": records}
     write_json(result, args.out / "learning.json")
     save(draw(records, sides), args.out / "learning.png")
     print(json.dumps(result["mean"], indent=2))
 
 
-def shared_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    return {"config": args.config, "set": args.set, "every": args.every, "seeds": args.seeds, "sides": args.sides}
+def measured_with(args: argparse.Namespace) -> dict[str, Any]:
+    return {"config": args.config, "set": args.set, "every": args.every}
 
 
 def make_start(args: argparse.Namespace, seed: int) -> None:
@@ -82,7 +82,10 @@ def record_of(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     """One side of one seed, measured in a fresh process."""
     result = args.out / f"{side}-seed-{seed}.json"
     if args.keep and result.is_file():
-        return dict(json.loads(result.read_text(encoding="utf-8")))
+        kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if kept["settings"] != measured_with(args):
+            sys.exit(f"{result} was measured with {kept['settings']}, not {measured_with(args)}: delete it")
+        return kept
     say(f"seed {seed}: {side}")
     given = ["--side", side, "--seeds", str(seed), "--run", str(args.run), "--out", str(result)]
     given += ["--config", args.config, "--every", str(args.every)]
@@ -98,7 +101,7 @@ def measure_side(args: argparse.Namespace) -> None:
 
     (seed,) = args.seeds
     found = measure(args.side, args.config, settings(args, seed), args.run / f"seed-{seed}", args.every)
-    write_json(found, args.out)
+    write_json(found | {"settings": measured_with(args)}, args.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Linear layers, plain and with a LoRA adapter, with fewer passes over memory and, on a CPU, the faster library.
 
 On a CPU PyTorch multiplies fp32 matrices with Intel's MKL, which does not use all of another maker's processor: on an
-AMD EPYC with AVX-512, oneDNN, which PyTorch ships as well, is two to three times faster (`python -m benchmarks.linear`
+AMD EPYC with AVX-512, oneDNN, which PyTorch ships as well, is two to three times faster (`python -m benchmarks.machine`
 measures both). The choice depends on the processor alone, so that a resumed run computes what the broken one did.
 """
 

@@ -92,3 +92,12 @@ def test_only_what_is_missing_is_made(monkeypatch, tmp_path, config):
         run(monkeypatch, tmp_path, config, "--set", "lora.phases=[reward, ppo]")
     assert [command[command.index("--phase") + 1] for command in commands] == ["sft", "reward"]
     assert commands[0][-2:] == ["lora.phases=[reward, ppo]", "seed=3"]
+
+
+def test_a_run_with_other_settings_is_not_kept(monkeypatch, tmp_path, config):
+    monkeypatch.setattr(ppo_learning, "make_start", lambda *given: None)
+    (tmp_path / "out").mkdir()
+    kept = {"settings": {"config": str(config), "set": [], "every": 5}}
+    (tmp_path / "out" / "ours-seed-3.json").write_text(json.dumps(kept))
+    with pytest.raises(SystemExit, match="'every': 5.*not.*'every': 2"):
+        run(monkeypatch, tmp_path, config, "--keep")
