@@ -34,6 +34,7 @@ from rlhf.rewards.core import statistics
 from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, trusted, with_advantages
 from rlhf.sharding import whole_weights
 from rlhf.stopwatch import Stopwatch
+from rlhf.training import save_model
 
 MAX_SKIPPED = 3
 """So many updates in a row with a loss, gradient or reward that is not finite end the run."""
@@ -334,6 +335,13 @@ class RLHFTrainer(PPOTrainer):
         due = due and not self.is_deepspeed_enabled  # whose optimizer state is in pieces that only it can put together
         if due and self.args.save_strategy != "no" and not self.skipped_in_a_row:  # those from before it stay
             self.last_good = save_checkpoint(self)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the policy, and of an adapter only that: what callbacks and `push_to_hub` take it for."""
+        if self.accelerator.is_main_process:
+            save_model(self.policy_model, self.processing_class, Path(output_dir or self.args.output_dir))
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub()
 
 
 def _zero_head(backbone: Backbone) -> nn.Linear:

@@ -109,6 +109,8 @@ def _train_policy(
         )
         if merged:
             run.publish(merged, lambda aside: save_model(load_merged(str(folder), tokenizer), tokenizer, aside))
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return {"best/objective": trainer.best[0], "best/update": trainer.best[1]} if trainer.best else {}
 
 
