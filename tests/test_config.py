@@ -75,6 +75,12 @@ def test_gpt_neo_files_say_what_the_readme_says_of_them(path):
         assert section.trainer_args["gradient_checkpointing"] is True
 
 
+def test_a_size_may_be_left_to_the_plan(minimal):
+    section = load_config(minimal, ["ppo.per_device_train_batch_size=auto", "ppo.kl_coef=0.1"]).ppo
+    assert section.fitted == ["per_device_train_batch_size"]
+    assert section.trainer_args == {"per_device_train_batch_size": 1, "kl_coef": 0.1}
+
+
 def test_all_three_sizes_are_there():
     assert [path.stem for path in GPT_NEO] == ["gpt-neo-1.3b", "gpt-neo-125m", "gpt-neo-2.7b"]
 

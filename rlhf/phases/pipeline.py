@@ -20,14 +20,7 @@ def run_phase(run: Run) -> dict[str, float]:
         UserError: before anything is trained, where the data would fail in a later phase, or a finished result is of
             other settings.
     """
-    steps: Steps = [("base", base.run_phase)] if run.config.model.shape else []
-    steps += [
-        ("sft", sft.run_phase),
-        ("reward", reward.run_phase),
-        ("ppo", ppo.run_phase),
-        ("ppo_from_base", ppo.run_phase_from_base),
-        ("report", evaluate.run_phase),
-    ]
+    steps = steps_of(run)
     finished = [name for name, _ in steps if run.resume and _finished(run, name)]
     _read_all(run)
     metrics: dict[str, float] = {}
@@ -41,6 +34,18 @@ def run_phase(run: Run) -> dict[str, float]:
         return_freed_memory()
         print(f"[{number}/{len(steps)}] {name} took {time.perf_counter() - started:.0f} s")
     return metrics
+
+
+def steps_of(run: Run) -> Steps:
+    """The results to make, in order, each with what makes it."""
+    steps: Steps = [("base", base.run_phase)] if run.config.model.shape else []
+    return steps + [
+        ("sft", sft.run_phase),
+        ("reward", reward.run_phase),
+        ("ppo", ppo.run_phase),
+        ("ppo_from_base", ppo.run_phase_from_base),
+        ("report", evaluate.run_phase),
+    ]
 
 
 def _read_all(run: Run) -> None:
