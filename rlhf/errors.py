@@ -52,7 +52,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if any(isinstance(cause, KeyboardInterrupt) for cause in causes):  # libraries wrap what interrupts their import
         return 130, (
             "interrupted; finished results are intact.\n  to do: the same command with --resume goes on from the last "
-            "checkpoint (PPO starts again)"
+            "checkpoint"
         )
     if any(_is_disk_full(cause) for cause in causes):
         return 2, (
