@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 import rlhf.int8
-from benchmarks.ppo_vs_trl import make_models
+from benchmarks.ppo_sides import make_models
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.fused import fuse_kernels
 from rlhf.logprobs import masked_logprobs
