@@ -296,3 +296,8 @@ def test_trained_weights_are_counted():
     network = torch.nn.Sequential(torch.nn.Linear(9, 100), torch.nn.Linear(100, 10))
     network[0].requires_grad_(False)
     assert count_trainable(network) == "1,010 of 2,010 weights are trained (50.2%)"
+
+
+def test_a_line_names_each_reward():
+    row = {"step": 3, "objective/scores": 0.5, "eval/rewards/mix/length/mean": 0.25, "rewards/model/std": 1.0}
+    assert training._one_line(row, 9) == "step 3/9  scores 0.5  mix/length/mean 0.25  model/std 1"

@@ -110,7 +110,7 @@ def _quality(quality: specs.QualitySpec, workshop: Workshop) -> RewardFunction:
     rated = read_ratings(quality.path)
     features = embedding_features(workshop.embedder(quality.embedder)) if quality.embedder else text_features
     made = Quality(rated, features, quality.ridge)
-    print(f"reward {quality.name}: {len(rated):,} ratings, of whose variance it predicts {made.r2:.0%}")
+    print(f"reward {quality.name}: {len(rated):,} ratings; each left out, {made.r2:.0%} of their variance is predicted")
     return made
 
 
