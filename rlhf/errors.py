@@ -64,7 +64,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in MEMORY_TEXTS):
         return 2, (
             f"The memory is used up.\n  found: {_first_line(error)}\n  to do: lower per_device_train_batch_size (and "
-            "raise gradient_accumulation_steps) or data.max_prompt_tokens, or set model.precision=8bit"
+            "raise gradient_accumulation_steps) or data.max_prompt_tokens, or set model.precision=8bit; "
+            "--phase plan says what fits"
         )
     return 1, f"{type(error).__name__}: {error}\n  to do: this is a fault in the program; --debug shows where"
 

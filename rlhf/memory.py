@@ -176,6 +176,13 @@ def passing_through(net: Network, how: How, tokens: int) -> float:
     return max(mlp, attention) + _stream(how) * tokens  # the mask of all queries and keys
 
 
+def _unpacked(net: Network, how: How) -> float:
+    """Bytes of the largest quantised layer, back in full for its backward pass."""
+    if how.precision not in ("8bit", "4bit"):
+        return 0.0
+    return (4.0 if how.norms_in_fp32 else 2.0) * max((k * n for k, n in net.linear.values()), default=0)
+
+
 def _gradients_passing(net: Network, how: How) -> float:
     """Bytes a token alive in the backward pass beside what is kept: gradients on both sides of the activation."""
     return (7 if not how.lora else 5) * (2 if how.half and not how.lora else 4) * (net.width + net.inner) / 5
@@ -271,7 +278,7 @@ def update(
     if how.checkpointing:  # one block after the other is computed again
         passing = max(passing + block, passing_through(net, how, tokens))
     embeddings = net.vocabulary * net.width * held.trained_bytes if head else 0.0
-    backward = rows * tokens * passing + embeddings
+    backward = rows * tokens * passing + embeddings + _unpacked(net, how)
     end = max(logits.bytes + 2 * embeddings, backward)
     gradients = held.gradients if several else max(0.0, held.gradients - activations - end)
     return held.parts() | {

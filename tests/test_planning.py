@@ -133,8 +133,9 @@ def test_what_cannot_fit_is_refused_with_what_would(tmp_path):
 
 def test_advice_is_followed_by_a_plan_that_fits(tmp_path):
     """Whatever it says to set, set it: the prediction is then below the limit, and without it it was not."""
-    large = {"hidden_size": 512, "num_layers": 16, "num_heads": 8, "max_position_embeddings": 1024}
-    sections = {phase: {"gradient_accumulation_steps": 8} for phase in PHASES}
+    large = {"hidden_size": 256, "num_layers": 8, "num_heads": 4, "max_position_embeddings": 1024}
+    sections = {phase: {"per_device_train_batch_size": 32} for phase in PHASES}
+    sections["base"] |= {"block_tokens": 512}
     run = tiny_run(tmp_path, model={"shape": large}, data={"max_prompt_tokens": 512}, **sections)
     for phase, arguments in PHASES.items():
         args, net = arguments(run), network(run)
