@@ -86,7 +86,7 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
         for name, parameter in _trained(trainer).items():
             parameter.copy_(spread_like(kept[name], parameter))
     device = trainer.accelerator.device
-    load_optimizer_state(trainer.optimizer, torch.load(folder / "optimizer.pt", map_location=device, weights_only=True))
+    load_optimizer_state(trainer.optimizer, torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
     trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     trainer.kl_controller.coef = state["kl_coef"]

@@ -35,7 +35,7 @@ def allow_on_cpu(kind: DistributedType) -> None:
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = stock_prepare(self, *args, **kwargs)
-        for model in prepared if isinstance(prepared, tuple) else (prepared,):
+        for model in prepared if isinstance(prepared, list | tuple) else (prepared,):
             if isinstance(model, FSDPModule):
                 self.print("weights are spread by FSDP")
             elif hasattr(model, "zero_optimization_stage"):
@@ -48,7 +48,11 @@ def allow_on_cpu(kind: DistributedType) -> None:
 
 def run_all(commands: Path) -> int:
     """The first exit code that is not 0; then the rest is left out."""
-    return next((code for code in map(main.main, json.loads(commands.read_text())) if code), 0)
+    for command in json.loads(commands.read_text()):
+        if code := main.main(command):
+            return code
+        PartialState().wait_for_everyone()  # the first process writes the result that the next command starts from
+    return 0
 
 
 if __name__ == "__main__":
