@@ -20,7 +20,9 @@ def markdown(result: Row) -> str:
     lines = [
         "# PPO on one GPU", "", f"Measured by `python -m benchmarks.gpu_memory` {measured}. Prompts of "
         f"{settings['prompt']} tokens, responses of {settings['response']}, {settings['batch']} episodes an update, "
-        f"{settings['updates']} updates counted. GiB is 2³⁰ bytes.", "",
+        f"{settings['updates']} updates counted. GiB is 2³⁰ bytes. The "
+        "prediction counts 0.6 GiB for the CUDA context and 6% for the allocator's slack; the peak, of tensors, does "
+        "not.", "",
         "| model | card, GiB | who | precision | micro-batch | sampled at a time | predicted, GiB | peak, GiB "
         "| reserved, GiB | episodes/s | sampling, scoring, update, s |",
         "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",

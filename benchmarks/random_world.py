@@ -57,7 +57,7 @@ def make_base(folder: Path, shape: Shape, vocabulary: int = VOCABULARY, dtype: s
 
 @dataclass
 class FullRows:
-    """`rlhf.run.Data` whose every prompt and reply is cut at its limit; `rows` of each."""
+    """`rlhf.run.Data` whose every prompt and reply is cut at its limit; `rows` in each split."""
 
     config: Config
     rows: int = 64
@@ -79,7 +79,7 @@ class FullRows:
 
     def prompts(self, split: Split) -> list[Prompt]:
         text = "x" * self.config.data.max_prompt_tokens
-        rows = [ask(f"{number} {text}") for number in range(self.rows if split == "train" else 4)]
+        rows = [ask(f"{number} {text}") for number in range(self.rows)]
         return [Prompt(prompt_id(row), row, "any", "random") for row in rows]
 
     def ood(self, limit: int) -> dict[str, list[Prompt]]:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from rlhf import planning
+from rlhf import memory, planning
 from rlhf.config import load_config
 from rlhf.errors import UserError
 from rlhf.fitting import ROOM, choose, fit, remedy
@@ -190,3 +191,22 @@ def test_the_table_has_a_line_a_step(tmp_path):
     peaks = [float(line.split()[-2]) for line in lines[1:]]
     assert all(line.split()[-1] == "yes" for line in lines[1:]) and min(peaks) >= 0.6
     assert [verdict(share * GIB, GIB) for share in (0.9, 0.95, 1.01)] == ["yes", "narrowly", "no"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt", "gpt_neox"])
+def test_other_architectures_have_a_plan_with_their_true_weights(tmp_path, kind):
+    small = {
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    names = {"gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2}, "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32}}
+    config = AutoConfig.for_model(kind, **small | names.get(kind, {}))
+    model, net = AutoModelForCausalLM.from_config(config), network_of(config)
+    assert net.weights == sum(p.numel() for p in model.parameters())
+    run = tiny_run(tmp_path)
+    for phase, arguments in PHASES.items():
+        plan = plan_phase(run, phase, arguments(run), net)
+        assert all(peak > memory.OVERHEAD["cpu"] for peak in plan.peaks.values())
