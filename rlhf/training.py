@@ -230,7 +230,8 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
         section: of the configuration, with the trainer's settings.
 
     Raises:
-        UserError: the checkpoints come from other settings of what the result depends on.
+        UserError: the checkpoints come from other settings of what the result depends on, or from another number of
+            processes.
     """
     folder = training_folder(run, result)
     watch(trainer, folder)
@@ -240,6 +241,7 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
     if checkpoint:
         _check_same_config(config, folder, result)
+        _check_same_processes(checkpoint, trainer.args.world_size)
         tqdm.write(f"resuming {result} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
@@ -283,6 +285,17 @@ def _check_same_config(config: Config, folder: Path, phase: str) -> None:
             expected="the settings that the phase was started with",
             found=in_words(found),
             remedy="start again without --resume, or restore these settings",
+        )
+
+
+def _check_same_processes(checkpoint: Path, processes: int) -> None:
+    wrote = len(list(checkpoint.glob("rng_state*.pth")))  # one each
+    if wrote not in (0, processes):
+        raise UserError(
+            f"Cannot resume: {checkpoint} was written by another number of processes, and so for another batch.",
+            expected=f"{wrote} processes",
+            found=str(processes),
+            remedy="start as many, or start again without --resume",
         )
 
 

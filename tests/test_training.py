@@ -210,7 +210,7 @@ def fake_trainer(record):
     """As much of a trainer as `train` touches before it trains."""
 
     class Fake:
-        args = SimpleNamespace(disable_tqdm=True)
+        args = SimpleNamespace(disable_tqdm=True, world_size=1)
         accelerator = SimpleNamespace(
             main_process_first=lambda: open("/dev/null"), wait_for_everyone=lambda: record.append("waited")
         )
@@ -246,6 +246,11 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_settings_only(tmp_path):
         train(fake_trainer([]), tiny_run(tmp_path, resume=True, sft={"learning_rate": 0.5}), "sft")
     assert newest.exists()
     record.clear()
+    for process in range(2):
+        (newest / f"rng_state_{process}.pth").touch()
+    with pytest.raises(UserError, match=r"(?s)Cannot resume.*expected: 2 processes.*found: 1"):
+        train(fake_trainer([]), replace(run, resume=True), "sft")
+    (newest / "rng_state_1.pth").unlink()
     later = {"ppo": {"kl_coef": 0.5}, "test": {"samples": 1}, "report_to": "none"}  # nothing that SFT depends on
     train(fake_trainer(record), tiny_run(tmp_path, resume=True, **later), "sft")
     assert record == ["waited", str(newest)]
@@ -272,7 +277,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path, model, tok
     folder = save_result(run, "sft", model, tokenizer)
     before = (folder / "model.safetensors").read_bytes()
 
-    def disk_full(model, tokenizer, folder):
+    def disk_full(model, tokenizer, folder, weights):
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

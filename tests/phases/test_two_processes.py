@@ -228,14 +228,17 @@ def test_a_killed_and_resumed_run_ends_like_one_process(world, one, name, spread
     line = command(world, kind, phase, output, *HALVED[phase], *settings, *more)
     (world / "broken.json").write_text(json.dumps([line]))
     (world / "again.json").write_text(json.dumps([[*line, "--resume"]]))
-    launcher = [*ACCELERATE, "configs/accelerate/fsdp.yaml"] if spread else TORCHRUN
-    process = launch(world, launcher, "-m", "tests.phases.several", str(world / "broken.json"))
+    launcher, broken, again = TORCHRUN, ["main.py", *line], ["main.py", *line, "--resume"]
+    if spread:
+        launcher = [*ACCELERATE, "configs/accelerate/fsdp.yaml"]
+        broken, again = (["-m", "tests.phases.several", str(world / f"{name}.json")] for name in ("broken", "again"))
+    process = launch(world, launcher, *broken)
     deadline = time.monotonic() + LIMIT
     while not any(checkpoints(output, phase).values()):
         assert process.poll() is None and time.monotonic() < deadline, (world / "log.txt").read_text()[-4000:]
         time.sleep(0.005)
     kill(process)
     assert not (output / phase).exists(), "it ended before it could be killed"
-    log = finish(world, launcher, "-m", "tests.phases.several", str(world / "again.json"))
+    log = finish(world, launcher, *again)
     assert f"resuming {phase} from checkpoint-" in log
     assert_alike(output / phase, one[name])
