@@ -64,6 +64,15 @@ def test_a_step_without_a_finite_loss_is_left_out_and_counted(tmp_path, start, t
     assert (trainer.skipped, trainer.skipped_in_a_row) == (1, 0)
 
 
+def test_deepspeed_which_has_made_the_step_by_then_ends_the_run(tmp_path, start, tokenizer):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths, **SHORT)
+    rollout = one_rollout(trainer)
+    rollout.advantages[0, 0] = float("nan")
+    trainer.updater.by_deepspeed = True
+    with pytest.raises(UserError, match="DeepSpeed has made the step already"):
+        trainer.update(rollout, 1)
+
+
 def test_three_updates_in_a_row_without_finite_rewards_end_the_run(tmp_path, start, tokenizer):
     calls = iter(range(100))
 

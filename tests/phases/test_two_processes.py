@@ -171,8 +171,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def numbers(result: Path) -> list[dict[str, Any]]:
-    """What was logged, without times, and without the estimate of operations, which counts padding."""
-    return [{k: v for k, v in row.items() if not any(t in k for t in (*TIMING, "flos"))} for row in metrics(result)]
+    """What was logged, without times, the estimate of operations, which counts padding, and the mean since the start."""
+    left_out = (*TIMING, "flos", "train_loss")
+    return [{k: v for k, v in row.items() if not any(t in k for t in left_out)} for row in metrics(result)]
 
 
 def weights(result: Path) -> dict[str, torch.Tensor]:
