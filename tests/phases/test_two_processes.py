@@ -171,7 +171,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def numbers(result: Path) -> list[dict[str, Any]]:
-    """What was logged, without times, the estimate of operations, which counts padding, and the mean since the start."""
+    """What was logged, without times, the estimate of operations (it counts padding) and the mean since the start."""
     left_out = (*TIMING, "flos", "train_loss")
     return [{k: v for k, v in row.items() if not any(t in k for t in left_out)} for row in metrics(result)]
 
