@@ -242,7 +242,8 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
     if checkpoint:
         _check_same_config(config, folder, result)
         _check_same_processes(checkpoint, trainer.args.world_size)
-        tqdm.write(f"resuming {result} from {checkpoint.name}")
+        if trainer.is_world_process_zero():
+            tqdm.write(f"resuming {result} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

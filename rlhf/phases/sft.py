@@ -33,8 +33,9 @@ class DemonstrationTrainer(SplittingTrainer, TokenTrainer, SFTTrainer):
         """Accuracy and entropy, too, become means over tokens; TRL's are over batches."""
         output = super().evaluation_loop(*args, **kwargs)
         for name in ("mean_token_accuracy", "entropy"):
-            batches = self._metrics["eval"][name]
-            batches[:] = [sum(map(operator.mul, batches, self.tokens)) / sum(self.tokens)]
+            batches = self._metrics["eval"].get(name)
+            if batches:  # not with every kernel
+                batches[:] = [sum(map(operator.mul, batches, self.tokens)) / sum(self.tokens)]
         return output
 
 
