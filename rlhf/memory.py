@@ -169,8 +169,8 @@ def passing_through(net: Network, how: How, tokens: int) -> float:
     slow_adapters = how.lora and how.half
     block = 13.5 * 4 if slow_adapters else 13 * linear  # in the feed-forward part, of D numbers where I is 4·D
     mlp = block * (net.width + net.inner) / 5
-    if how.precision == "8bit":  # sums of 32 bits, scaled, before they are bf16
-        mlp += (16 if how.device == "cpu" else 8) * net.inner
+    if how.precision == "8bit":  # sums of 32 bits, scaled, before they are bf16; on a CPU in four arrays
+        mlp = max(mlp, 10 * net.width + (16 if how.device == "cpu" else 8) * net.inner)
     scores = 7 * linear * net.width + (8 if linear == 4 else 10) * net.heads * tokens
     attention = scores if _step_by_step(how, tokens) else 0.0
     return max(mlp, attention) + _stream(how) * tokens  # the mask of all queries and keys
