@@ -22,7 +22,7 @@ from rlhf.fused import fuse_kernels
 from rlhf.global_batch import GlobalBatchTrainer
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.normalisation import Normalisation
-from rlhf.oom import RowsThatFit, SplittingTrainer
+from rlhf.oom import RowsThatFit, SplittingTrainer, processes
 from rlhf.padding import WIDTH, pad_right
 
 
@@ -69,7 +69,8 @@ class RewardModel:
         Sequences are scored in order of length, so that a batch holds little padding. A batch for which memory runs out
         is halved.
         """
-        return self.rows.run(max(1, min(batch_size, len(sequences))), lambda size: self._score(sequences, size))
+        rows = max(1, min(batch_size, len(sequences)))
+        return self.rows.run(rows, lambda size: self._score(sequences, size), processes())
 
     def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
         device = next(self.model.parameters()).device

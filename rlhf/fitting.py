@@ -3,6 +3,7 @@
 args = fit(run, "sft", sft_arguments(run))      # sizes that are `auto` are chosen; what cannot fit is refused
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +35,14 @@ def fit(run: Run, phase: str, args: Arguments) -> Arguments:
         UserError: far too much for the memory even one sequence at a time; with what would fit.
     """
     section = getattr(run.config, phase)
+    several = int(os.environ.get("WORLD_SIZE", 1))
+    if section.fitted and several > 1:
+        raise UserError(
+            f"{phase}: sizes that are auto are chosen for one process, and this run has {several}.",
+            expected="numbers: each process would choose by its own memory, and they must agree",
+            found=", ".join(f"{phase}.{key}: auto" for key in section.fitted),
+            remedy=f"--phase plan --set plan.memory_gb=… shows what fits; then --set {phase}.{section.fitted[0]}=N",
+        )
     limit, net = capacity(run), network(run)
     choose(run, phase, args, net, limit, section.fitted)
     plan = plan_phase(run, phase, args, net)

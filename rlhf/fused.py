@@ -63,16 +63,7 @@ def fuse_kernels(model: nn.Module) -> None:
             block.__class__ = FastLinear
         elif type(block) is LoraLinear:
             block.__class__ = FusedLoraLinear
-        elif _in_8_bits(block):
-            from rlhf.eight_bit import Frozen8bitLinear  # needs bitsandbytes, which is there then
-
-            block.__class__ = Frozen8bitLinear
         if type(block) is GPTNeoSelfAttention:
             block.__class__ = FusedSelfAttention  # the same weights and buffers, another way through them
         elif isinstance(block, GPTNeoMLP) and type(block.act).__name__ == "NewGELUActivation":
             block.act = nn.GELU(approximate="tanh")
-
-
-def _in_8_bits(layer: nn.Module) -> bool:
-    kind = type(layer)
-    return kind.__name__ == "Linear8bitLt" and kind.__module__.startswith("bitsandbytes.")

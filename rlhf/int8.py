@@ -27,10 +27,10 @@ class WeightOnlyInt8(bnb.nn.Linear8bitLt):
         if getattr(self.weight, "CB", None) is not None:
             self.init_8bit_state()  # as in the layer itself: the weights' statistics move to its state
         weight, largest = self.state.CB, self.state.SCB
-        if weight is None or largest is None or x.dtype == torch.float16:  # in which sums of int8 products overflow
-            return super().forward(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
+        if weight is None or largest is None or x.dtype == torch.float16:  # in which sums of int8 products overflow
+            return super().forward(x)
         return int8_linear(x, weight, largest / 127, self.bias)
 
 

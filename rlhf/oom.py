@@ -34,6 +34,12 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def processes() -> int:
+    """How many train together."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 class RowsThatFit:
     """How many rows go through a network at a time.
 
@@ -83,7 +89,8 @@ class SplittingTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Any = None) -> Tensor:
         """As in transformers: forward and backward; returns the loss."""
         if not self._of_this_step:
-            self._tokens_before = getattr(self, "_total_train_tokens", 0)  # TRL's count
+            self._tokens_before = getattr(self, "_total_train_tokens", 0)  # TRL's count, and what it means to log
+            self._logged_before = {name: len(values) for name, values in self._to_log().items()}
         self._of_this_step.append((inputs, num_items_in_batch))
         first = True
 
@@ -93,6 +100,8 @@ class SplittingTrainer(Trainer):
             if len(todo) == len(self._of_this_step):
                 model.zero_grad()  # of a failed attempt
                 self._total_train_tokens = self._tokens_before
+                for name, values in self._to_log().items():
+                    del values[self._logged_before.get(name, 0) :]
             return [self._in_parts(model, *step, size) for step in todo][-1]
 
         loss = self.rows.run(self.row_count(inputs), attempt, self.accelerator.num_processes)
@@ -106,12 +115,18 @@ class SplittingTrainer(Trainer):
             return super().training_step(model, dict(inputs), items)
         steps, total = self.current_gradient_accumulation_steps, self.weight(inputs)
         losses = []
-        for part in self.split(inputs, size):
-            divisor: Any = steps * total / self.weight(part)
-            self.current_gradient_accumulation_steps = divisor  # of losses that are means
-            losses.append(super().training_step(model, part, items))
-        self.current_gradient_accumulation_steps = steps
+        try:
+            for part in self.split(inputs, size):
+                divisor: Any = steps * total / self.weight(part)
+                self.current_gradient_accumulation_steps = divisor  # of losses that are means
+                losses.append(super().training_step(model, part, items))
+        finally:
+            self.current_gradient_accumulation_steps = steps
         return torch.stack(losses).sum()
+
+    def _to_log(self) -> dict[str, list[Any]]:
+        """TRL's statistics since the last line of the log; transformers has none."""
+        return getattr(self, "_metrics", {}).get("train", {})
 
     def weight(self, inputs: Inputs) -> float:
         """What a micro-batch's loss is a mean over: the tokens that it sees."""

@@ -21,6 +21,7 @@ from rlhf import memory
 from rlhf.hub import reachable_or_cached
 from rlhf.memory import Held, How, Logits, Network, Parts
 from rlhf.models import config_of
+from rlhf.rewards.specs import uses_model
 from rlhf.run import Run
 
 GIB = 2**30
@@ -209,9 +210,9 @@ def _held_by_ppo(run: Run, net: Network, how: How, args: Any) -> Held:
     elif "sft" in lora.phases:
         adapters += 4 * adapter
     shared = how.lora and "reward" in lora.phases and ("sft" in lora.phases or run.config.reward.init == "sft")
-    if shared:
+    if shared and uses_model(settings.rewards):
         adapters += 4 * adapter
-    else:
+    elif uses_model(settings.rewards):
         networks += own.weights + (4 * adapter if "reward" in lora.phases else 0)
     trained = own.trained + (adapter if settings.value == "adapter" else 0)
     best = own.trained * own.trained_bytes if settings.eval_prompts else 0.0

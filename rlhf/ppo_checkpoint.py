@@ -91,9 +91,9 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     trainer.kl_controller.coef = state["kl_coef"]
     trainer.skipped, trainer.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-    trainer.without_a_better, trainer.stopped = state["without_a_better"], state["stopped"]
+    trainer.without_a_better, trainer.stopped = state.get("without_a_better", 0), state.get("stopped")
     trainer.updater.micro_batch = state["micro_batch"]
-    trainer.sampler.rows.limit = state["rollout_batch"]
+    trainer.sampler.rows.limit = state.get("rollout_batch")
     if state["best"]:
         like, kept = trainer.trained_policy(), load_file(folder / BEST)
         weights = {name: spread_like(weight.to(device), like[name]) for name, weight in kept.items()}

@@ -32,7 +32,7 @@ from rlhf.ppo_update import GAP, Updater
 from rlhf.randomness import generator
 from rlhf.rewards.core import statistics
 from rlhf.rollout import Rollout, Sampler, Samples, ScoreFunction, trusted, with_advantages
-from rlhf.sharding import whole_weights
+from rlhf.sharding import whole_state, whole_weights
 from rlhf.stopwatch import Stopwatch
 from rlhf.training import save_model
 
@@ -279,7 +279,7 @@ class RLHFTrainer(PPOTrainer):
         self.log(
             {"eval/score": score, **parts, "eval/kl": kl, "eval/objective": objective, "episode": self.state.episode}
         )
-        if self.best is None or objective > self.best[0]:
+        if math.isfinite(objective) and (self.best is None or objective > self.best[0]):
             self.best, self.without_a_better = (objective, update, self.trained_policy()), 0
         else:
             self.without_a_better += 1
@@ -338,8 +338,9 @@ class RLHFTrainer(PPOTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the policy, and of an adapter only that: what callbacks and `push_to_hub` take it for."""
+        weights = whole_state(self.policy_model)
         if self.accelerator.is_main_process:
-            save_model(self.policy_model, self.processing_class, Path(output_dir or self.args.output_dir))
+            save_model(self.policy_model, self.processing_class, Path(output_dir or self.args.output_dir), weights)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub()
 

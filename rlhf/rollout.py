@@ -242,7 +242,8 @@ class Sampler:
     def clip_and_penalise(self, scores: Tensor, ended: Tensor) -> Tensor:
         """Scores (B,) held within ±reward_clip, then lowered where the response did not end by itself."""
         if self.settings.reward_clip is not None:
-            scores = scores.clamp(-self.settings.reward_clip, self.settings.reward_clip)
+            clipped = scores.clamp(-self.settings.reward_clip, self.settings.reward_clip)
+            scores = clipped.where(scores.isfinite(), scores)  # what is no number must not become a good one
         if self.args.missing_eos_penalty is not None:
             scores = scores - self.args.missing_eos_penalty * (~ended)
         return scores

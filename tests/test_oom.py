@@ -83,7 +83,9 @@ def assert_close(one, other):
         torch.testing.assert_close(one[name], expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("phase", "limit"), [(base, 1), (sft, 2), (reward, 4)], ids=["base", "sft", "reward"])
+@pytest.mark.parametrize(
+    ("phase", "limit"), [(base, 1), (sft, 2), (reward, 4), (reward, 2)], ids=["base", "sft", "reward", "twice"]
+)
 def test_training_ends_with_the_same_weights(tmp_path, cramped, phase, limit, capsys):
     name = phase.__name__.rpartition(".")[2]
     sections = {"base": STEPS, "sft": STEPS, "reward": STEPS | {"init": "base"}}

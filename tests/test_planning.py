@@ -210,3 +210,20 @@ def test_other_architectures_have_a_plan_with_their_true_weights(tmp_path, kind)
     for phase, arguments in PHASES.items():
         plan = plan_phase(run, phase, arguments(run), net)
         assert all(peak > memory.OVERHEAD["cpu"] for peak in plan.peaks.values())
+
+
+def test_auto_is_refused_on_several_processes(tmp_path, monkeypatch):
+    run = at(tiny_run(tmp_path, ppo=ROLLOUTS), 8)
+    args = ppo_arguments(run, "ppo")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"(?s)this run has 2.*local_rollout_forward_batch_size: auto.*--phase plan"):
+        fit(run, "ppo", args)
+
+
+def test_a_reward_model_that_is_not_used_is_not_counted(tmp_path):
+    runs = [
+        at(tiny_run(tmp_path, lora={"phases": []}, ppo={"rewards": rewards}), 8)
+        for rewards in (["model"], ["distinct"])
+    ]
+    peaks = [gib(run, "ppo", ppo_arguments(run, "ppo")) for run in runs]
+    assert peaks[1] < peaks[0]

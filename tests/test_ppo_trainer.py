@@ -1,6 +1,7 @@
 """The PPO trainer: its invariants before the first update, its loop, its corrections, a toy problem it must learn."""
 
 import copy
+import math
 import warnings
 from dataclasses import replace
 
@@ -62,6 +63,22 @@ def test_missing_stop_is_penalised_and_scores_are_clipped(tmp_path, start, token
     )
     scores = trainer.sampler.clip_and_penalise(torch.tensor([7.0, -7.0, 1.0]), torch.tensor([True, True, False]))
     assert scores.tolist() == [2.0, -2.0, -0.5]
+
+
+def test_a_reward_that_is_no_number_does_not_become_a_good_one(tmp_path, start, tokenizer):
+    trainer = make_trainer(tmp_path, start, tokenizer, constant, settings=PPOSection(reward_clip=2.0))
+    scores = trainer.sampler.clip_and_penalise(torch.tensor([math.nan, math.inf, -math.inf, 3.0]), torch.ones(4).bool())
+    assert scores.isfinite().tolist() == [False, False, False, True] and scores[3] == 2
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_policy_whose_evaluation_is_no_number_is_never_the_best(tmp_path, start, tokenizer, broken):
+    trainer = make_trainer(tmp_path, start, tokenizer, lambda p, r: torch.full((len(r),), broken))
+    trainer._evaluate_if_due(0)
+    assert trainer.best is None
+    trainer.sampler.score = constant
+    trainer._evaluate_if_due(0)
+    assert trainer.best[0] == pytest.approx(0, abs=1e-5)
 
 
 def test_micro_batches_add_up_to_the_minibatch(tmp_path, start, tokenizer):

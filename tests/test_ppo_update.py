@@ -1,6 +1,7 @@
 """The update: what it does when numbers are not finite or memory runs out."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -73,11 +74,12 @@ def test_deepspeed_which_has_made_the_step_by_then_ends_the_run(tmp_path, start,
         trainer.update(rollout, 1)
 
 
-def test_three_updates_in_a_row_without_finite_rewards_end_the_run(tmp_path, start, tokenizer):
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_three_updates_in_a_row_without_finite_rewards_end_the_run(tmp_path, start, tokenizer, broken):
     calls = iter(range(100))
 
     def score(prompts, replies):  # the second, fourth, fifth and sixth are broken
-        return torch.full((len(replies),), float("nan") if next(calls) in (1, 3, 4, 5) else 0.0)
+        return torch.full((len(replies),), broken if next(calls) in (1, 3, 4, 5) else 0.0)
 
     trainer = make_trainer(tmp_path, start, tokenizer, score, **SHORT, total_episodes=80, save_steps=1)
     trainer.eval_dataset = None

@@ -23,6 +23,7 @@ from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.models import check_context, load_merged
 from rlhf.normalisation import Normalisation
+from rlhf.padding import WIDTH
 from rlhf.phases.reward import calibration_rows
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.rewards.build import Workshop, build_rewards
@@ -70,13 +71,13 @@ def _train_policy(
     set_seed(run.config.seed)
     settings, limits = run.config.ppo, run.config.data
     args = fit(run, "ppo", ppo_arguments(run, result))
+    args.push_to_hub &= merged is not None  # not the policy that is made for comparison
     tokenizer = run.tokenizer()
     stop_token_id(args, tokenizer)  # refuses a bad one before anything is loaded
     encoder = Encoder(tokenizer, limits)
     backbone = Backbone(start, run.config, tokenizer, run.device)
-    check_context(
-        backbone.policy, limits.max_prompt_tokens + args.response_length, "data.max_prompt_tokens + ppo.response_length"
-    )
+    widest = limits.max_prompt_tokens + -limits.max_prompt_tokens % WIDTH + args.response_length
+    check_context(backbone.policy, widest, "data.max_prompt_tokens + ppo.response_length")
     rewards = _rewards(run, reward_folder, backbone, encoder, args.local_rollout_forward_batch_size)
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = _numbered(encoder.prompts(training))
