@@ -72,7 +72,7 @@ def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
     """Each step of each phase of a case: bytes predicted and measured. Phases run in order, on what came before."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for phase in ("make", *case["phases"]):
+        for phase in case["phases"]:
             found = in_fresh_process(case | {"phase": phase, "folder": folder})
             print(phase, json.dumps(found), file=sys.stderr, flush=True)
             rows += [{"phase": phase, "step": step, **numbers} for step, numbers in found.items()]
@@ -107,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def child(case: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Make the base, or run a phase; returns step → bytes predicted and measured."""
+    """Run a phase, the base made where there is none; returns step → bytes predicted and measured."""
     import importlib
 
     from benchmarks.random_world import FullRows, make_base
@@ -117,10 +117,10 @@ def child(case: dict[str, Any]) -> dict[str, dict[str, float]]:
     from rlhf.run import Run
 
     folder = Path(case["folder"])
-    if case["phase"] == "make":
-        for size in (case, case | TINY):
-            make_base(folder / size["name"] / "base", Shape(**size["shape"]), size["vocabulary"])
-        return {}
+    for size in (case, case | TINY):
+        base = folder / size["name"] / "base"
+        if not base.is_dir():
+            make_base(base, Shape(**size["shape"]), size["vocabulary"])
     tiny, run = (
         Run(config, folder / size["name"] / "out", FullRows(config, rows=2 * size["rows"]))
         for size in (case | TINY, case)
