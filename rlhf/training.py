@@ -237,8 +237,10 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
     watch(trainer, folder)
     config = _on_this_machine(run.as_made(result), section, run.device)
     with trainer.accelerator.main_process_first():  # which cleans up
-        tidy(folder)
+        if trainer.is_world_process_zero():
+            tidy(folder)
         checkpoint = last_complete_checkpoint(folder) if run.resume else None
+    trainer.accelerator.wait_for_everyone()  # until all have looked: it may be cleared now
     if checkpoint:
         _check_same_config(config, folder, result)
         _check_same_processes(checkpoint, trainer.args.world_size)

@@ -85,16 +85,6 @@ def test_all_three_sizes_are_there():
     assert [path.stem for path in GPT_NEO] == ["gpt-neo-1.3b", "gpt-neo-125m", "gpt-neo-2.7b"]
 
 
-@pytest.mark.parametrize("path", sorted(REPO.glob("configs/accelerate/*.yaml")), ids=lambda path: path.stem)
-def test_accelerate_reads_its_files(path):
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    config = load_config_from_file(str(path))  # refuses unknown keys
-    kinds = {"one-gpu": ("NO", 1), "multi-gpu": ("MULTI_GPU", 2)}
-    assert (config.distributed_type.value, config.num_processes) == kinds[path.stem]
-    assert config.mixed_precision == "no" and not config.use_cpu
-
-
 # --- the fields -----------------------------------------------------------------------------------------------
 
 

@@ -58,7 +58,9 @@ def trained(request, tmp_path_factory):
     handler = logging.Handler()
     handler.emit = lambda record: logged.append(record.getMessage())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rlhf.training, "save_model", lambda m, t, f: (networks.update({f.name: m}), save_model(m, t, f)))
+        patch.setattr(
+            rlhf.training, "save_model", lambda m, t, f, *w: (networks.update({f.name: m}), save_model(m, t, f, *w))
+        )
         logging.getLogger().addHandler(handler)
         for phase in (sft, reward, ppo):
             phase.run_phase(run)
