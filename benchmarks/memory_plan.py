@@ -49,6 +49,7 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8",
+    "LRU_CACHE_CAPACITY": "8",  # PyTorch keeps them as well
 }
 """Freed blocks go back to the system; and few of the kernels that oneDNN compiles for each shape are kept."""
 

@@ -227,7 +227,7 @@ def test_training_starts_afresh_without_resume(tmp_path):
     run, record = tiny_run(tmp_path), []
     old = checkpoint(training_folder(run, "sft"), 2)
     train(fake_trainer(record), run, "sft")
-    assert record == ["waited", None]
+    assert record == ["waited", "waited", None]
     assert not old.exists() and (training_folder(run, "sft") / "config.yaml").is_file()
 
 
@@ -240,7 +240,7 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_settings_only(tmp_path):
     (folder / "metrics.jsonl").write_text('{"step": 2, "num_tokens": 17}\n{"step": 3, "num_tokens": 20}\n')
     trainer = fake_trainer(record)
     train(trainer, replace(run, resume=True), "sft")
-    assert record == ["waited", str(newest)]
+    assert record == ["waited", "waited", str(newest)]
     assert trainer._total_train_tokens == 17
     with pytest.raises(UserError, match=r"(?s)Cannot resume.*sft.learning_rate: 0.01 then, 0.5 now"):
         train(fake_trainer([]), tiny_run(tmp_path, resume=True, sft={"learning_rate": 0.5}), "sft")
@@ -253,7 +253,7 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_settings_only(tmp_path):
     (newest / "rng_state_1.pth").unlink()
     later = {"ppo": {"kl_coef": 0.5}, "test": {"samples": 1}, "report_to": "none"}  # nothing that SFT depends on
     train(fake_trainer(record), tiny_run(tmp_path, resume=True, **later), "sft")
-    assert record == ["waited", str(newest)]
+    assert record == ["waited", "waited", str(newest)]
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------
