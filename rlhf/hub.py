@@ -7,8 +7,9 @@ returns. The libraries' own retries take minutes on a machine without a network;
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -165,3 +166,16 @@ def _refused_by_hub(name: str, kind: Kind, failure: RepositoryNotFoundError) -> 
 
 def _label(kind: Kind) -> str:
     return "Data set" if kind == "dataset" else kind.capitalize()
+
+
+@contextmanager
+def loading(what: str, path: str, expected: str) -> Iterator[None]:
+    """Tell what a library raises while it loads `what` from a path as one `UserError`."""
+    try:
+        yield
+    except Exception as error:  # OSError, ValueError, KeyError …: the libraries have no common one
+        raise UserError(
+            f"No {what} can be loaded from {path}.",
+            expected=expected,
+            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}",
+        ) from error

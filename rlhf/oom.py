@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import Trainer
 
+from rlhf.encoding import IGNORED
+
 T = TypeVar("T")
 Inputs = dict[str, Any]
 
@@ -130,7 +132,7 @@ class SplittingTrainer(Trainer):
 
     def weight(self, inputs: Inputs) -> float:
         """What a micro-batch's loss is a mean over: the tokens that it sees."""
-        return max(1, int((inputs["labels"][..., 1:] != -100).sum()))
+        return max(1, int((inputs["labels"][..., 1:] != IGNORED).sum()))
 
     def row_count(self, inputs: Inputs) -> int:
         """Rows of a micro-batch, as `per_device_train_batch_size` counts them."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.errors import UserError, nearest
-from rlhf.hub import reachable_or_cached
+from rlhf.hub import loading, reachable_or_cached
 
 
 class Classifier:
@@ -92,17 +92,12 @@ class Classifier:
 
 
 def _load(source: str, path: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    try:
+    expected = "a hub name, or a folder with config.json, model.safetensors and the tokenizer's files"
+    with loading("classifier", path, expected):
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source, dtype=dtype, output_loading_info=True
         )
-    except Exception as error:  # OSError, ValueError, KeyError …: the library has no common one
-        raise UserError(
-            f"No classifier can be loaded from {path}.",
-            expected="a hub name, or a folder with config.json, model.safetensors and the tokenizer's files",
-            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}",
-        ) from error
     if report["missing_keys"]:
         raise UserError(
             f"{path} holds no trained classifier.",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhf.errors import UserError
 from rlhf.evaluation.text import words
-from rlhf.hub import reachable_or_cached
+from rlhf.hub import loading, reachable_or_cached
 from rlhf.rewards.text import Embed
 
 
@@ -41,14 +41,8 @@ class Embedder:
         source = reachable_or_cached(path, "embedder")
         from sentence_transformers import SentenceTransformer  # takes seconds
 
-        try:
+        with loading("sentence-transformers model", path, "a hub name, or a folder with modules.json"):
             self.model = SentenceTransformer(source, device=str(device)).eval().requires_grad_(False)
-        except Exception as error:  # OSError, ValueError, KeyError …: the library has no common one
-            raise UserError(
-                f"No sentence-transformers model can be loaded from {path}.",
-                expected="a hub name, or a folder with modules.json",
-                found=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}",
-            ) from error
 
     def __call__(self, texts: list[str]) -> Tensor:
         """(N, D) fp32 on the CPU, rows of length 1. Texts longer than the model takes lose their end."""
