@@ -23,7 +23,7 @@ from rlhf.global_batch import GlobalBatchTrainer
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.normalisation import Normalisation
 from rlhf.oom import RowsThatFit, SplittingTrainer, processes
-from rlhf.padding import WIDTH, pad_right
+from rlhf.padding import WIDTH, even_slices, pad_right
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:
@@ -74,10 +74,10 @@ class RewardModel:
 
     def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
         device = next(self.model.parameters()).device
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        lengths = torch.tensor([len(s) for s in sequences])
+        order = lengths.argsort(stable=True)
         rewards = torch.empty(len(sequences))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in order.split(even_slices(lengths[order], torch.zeros_like(lengths), batch_size)):
             ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
             rewards[rows] = logits.squeeze(-1).float().cpu()

@@ -12,6 +12,8 @@ from torch import Tensor
 
 WIDTH = 8
 """Sequences are padded to a multiple of so many tokens."""
+PASS = 256
+"""What a pass through a network costs whatever its size, in tokens more of one that is there already."""
 
 
 def pad_left(sequences: list[list[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -36,6 +38,37 @@ def left_margin(mask: Tensor) -> int:
     """
     padding = int(mask.any(0).int().argmax())
     return -(mask.shape[1] - padding) % WIDTH - padding
+
+
+def even_slices(prompts: Tensor, responses: Tensor, most: int) -> list[int]:
+    """Sizes of slices of rows, in their order, that take the least time, each padded to its own width.
+
+    A slice costs its padded tokens, and `PASS` on top: long rows stand apart from short ones where that saves more
+    than it costs. Dynamic programming over the place where the last slice begins; at most N · `most` steps.
+
+    Args:
+        prompts: (N,) tokens; rows next to each other are best of like length.
+        responses: (N,), which begin in one column.
+        most: rows in a slice.
+    """
+    p, r = prompts.tolist(), responses.tolist()
+    cost, begin = [0.0], [0]
+    for end in range(1, len(p) + 1):
+        widest_p = widest_r = 0
+        cheapest, at = float("inf"), end
+        for start in range(end - 1, max(end - most, 0) - 1, -1):
+            widest_p, widest_r = max(widest_p, p[start]), max(widest_r, r[start])
+            width = widest_p + widest_r
+            found = cost[start] + PASS + (end - start) * (width + -width % WIDTH)
+            if found <= cheapest:
+                cheapest, at = found, start
+        cost.append(cheapest)
+        begin.append(at)
+    sizes, end = [], len(p)
+    while end:
+        sizes.append(end - begin[end])
+        end = begin[end]
+    return sizes[::-1]
 
 
 def prompt_collator(pad_token_id: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:

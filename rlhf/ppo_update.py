@@ -19,7 +19,7 @@ from trl.experimental.ppo import PPOConfig
 from rlhf.config import PPOSection
 from rlhf.errors import UserError
 from rlhf.oom import RowsThatFit
-from rlhf.padding import pad_left, pad_right
+from rlhf.padding import even_slices, pad_left, pad_right
 from rlhf.ppo_math import masked_mean, policy_loss, value_loss
 from rlhf.randomness import generator
 from rlhf.rollout import Rollout
@@ -117,9 +117,7 @@ class Updater:
     def _gradients(self, rollout: Rollout, rows: Tensor, picks: torch.Generator) -> Statistics:
         """Adds the gradients of the minibatch up; sequences of like length share a micro-batch: less padding."""
         tokens = rollout.mask[rows].sum()
-        rows = rows[rollout.attention_mask[rows].sum(1).argsort(stable=True).cpu()]
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        micros = mine.split(self.micro_batch)
+        micros = self._micro_batches(rollout, rows)
         sums: Statistics = defaultdict(float)
         for number, micro in enumerate(micros):
             part = rollout.rows(micro).without_padding()
@@ -130,6 +128,16 @@ class Updater:
         if self.settings.sft_coef > 0:
             self._supervised_gradients(len(rows), picks, sums)
         return self._over_processes(sums)
+
+    def _micro_batches(self, rollout: Rollout, rows: Tensor) -> list[Tensor]:
+        """This process's share of a minibatch, cut where that saves padding; all processes have equally many cuts."""
+        prompts = rollout.attention_mask[rows, : rollout.prompt_width].sum(1).cpu()
+        responses = rollout.mask[rows].sum(1).cpu()
+        order = (prompts * (responses.max() + 1) + responses).argsort(stable=True)
+        size = self.accelerator.num_processes
+        longest = [torch.stack([part.max() for part in lengths[order].split(size)]) for lengths in (prompts, responses)]
+        mine = rows[order][self.accelerator.process_index :: size]
+        return list(mine.split(even_slices(*longest, self.micro_batch)))
 
     def _synchronised(self, now: bool) -> Any:
         """Processes exchange gradients once a step, with the last backward pass; DeepSpeed then takes the step, too."""

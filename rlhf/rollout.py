@@ -22,7 +22,7 @@ from rlhf.config import PPOSection
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
 from rlhf.oom import RowsThatFit
-from rlhf.padding import left_margin
+from rlhf.padding import even_slices, left_margin
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.rewards.core import Scores
 from rlhf.stop_token import stop_token_id
@@ -216,7 +216,8 @@ class Sampler:
                 actor_critic(ids, seen, real, self.args.temperature, self.pad)
                 for ids, seen, real in _slices(sequences, attention_mask, mask, size)
             ]
-            return torch.cat([part.logprobs for part in parts]), torch.cat([part.values for part in parts])
+            width = mask.shape[1]
+            return _stacked([part.logprobs for part in parts], width), _stacked([part.values for part in parts], width)
 
         return self._run(len(mask), attempt)
 
@@ -230,7 +231,7 @@ class Sampler:
                     masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs
                     for ids, seen, real in _slices(sequences, attention_mask, mask, size)
                 ]
-            return torch.cat(parts)
+            return _stacked(parts, mask.shape[1])
 
         return self._run(len(mask), attempt)
 
@@ -260,10 +261,22 @@ class Sampler:
         return Scores(total.to(sequences.device), parts.to(sequences.device))
 
 
-def _slices(sequences: Tensor, attention_mask: Tensor, mask: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """All three in slices of `size` rows, with little left padding."""
-    slices = zip(sequences.split(size), attention_mask.split(size), mask.split(size), strict=True)
-    return [(pad(i, (left_margin(a), 0)), pad(a, (left_margin(a), 0)), m) for i, a, m in slices]
+def _slices(sequences: Tensor, attention_mask: Tensor, mask: Tensor, most: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """All three in slices of at most `most` rows, without the columns that are padding throughout a slice."""
+    prompt_width = sequences.shape[1] - mask.shape[1]
+    sizes = even_slices(attention_mask[:, :prompt_width].sum(1), mask.sum(1), most)
+    slices = []
+    for ids, seen, real in zip(sequences.split(sizes), attention_mask.split(sizes), mask.split(sizes), strict=True):
+        length = int(real.any(0).sum())
+        ids, seen = ids[:, : prompt_width + length], seen[:, : prompt_width + length]
+        margin = (left_margin(seen), 0)
+        slices.append((pad(ids, margin), pad(seen, margin), real[:, :length]))
+    return slices
+
+
+def _stacked(parts: list[Tensor], width: int) -> Tensor:
+    """What was found of slices' response tokens, zeros on the right up to one width."""
+    return torch.cat([pad(part, (0, width - part.shape[1])) for part in parts])
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:
