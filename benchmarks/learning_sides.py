@@ -24,6 +24,8 @@ from rlhf.models import load_causal_lm, load_merged, lora_config
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.run import Run
 
+HELD_OUT = 512
+"""Validation prompts that a curve is measured on, at most."""
 STARTS = ("base", "sft", "reward", "rlhf_reward_model")
 """Results that PPO starts from."""
 
@@ -59,7 +61,7 @@ def _held_out(run: Run) -> HeldOut:
     args = rlhf.phases.ppo.ppo_arguments(run, "ppo")
     return HeldOut(
         encoder=Encoder(tokenizer, config.data),
-        validation=run.data.prompts("validation")[: config.ppo.eval_prompts],
+        validation=run.data.prompts("validation")[:HELD_OUT],
         test=run.data.prompts("test")[: config.test.prompts],
         reference=load_causal_lm(str(run.result("sft")), tokenizer, config.model.precision, run.device),
         reward_model=RewardModel.load(run.result("reward"), tokenizer, config.model.precision, run.device),
@@ -114,6 +116,7 @@ def _train_stock(run: Run, curve: Curve) -> None:
 SIDES: dict[str, tuple[list[str], Callable[[Run, Curve], None]]] = {
     "ours": ([], _train_ours),
     "shared": (["ppo.value=shared"], _train_ours),
+    "detached": (["ppo.value=detached"], _train_ours),
     "adapter": (["ppo.value=adapter"], _train_ours),
     "trl": (["ppo.save_strategy='no'", "ppo.num_sample_generations=0"], _train_stock),
 }

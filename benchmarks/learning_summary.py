@@ -12,7 +12,10 @@ from rlhf.evaluation.style import COLORS, STYLE, canvas
 
 Record = dict[str, Any]
 FIGURES = ("reward", "gold", "kl", "objective", "length", "distinct_2")
-NAMES = {"ours": "this engine", "trl": "stock trainer", "shared": "value on the trunk", "adapter": "value adapter"}
+NAMES = {
+    "ours": "this engine", "trl": "stock trainer",
+    "shared": "head trains the trunk", "detached": "head reads the trunk", "adapter": "critic adapter",
+}  # fmt: skip
 
 
 def summarise(records: list[Record], sides: tuple[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.processes import in_fresh_process, say, write_json
 from rlhf.threads import choose_wait_policy
 
-SIDES = ("ours", "trl", "shared", "adapter")
+SIDES = ("ours", "trl", "shared", "detached", "adapter")
 
 
 def parse() -> argparse.Namespace:

@@ -26,12 +26,14 @@ class ActorCritic(nn.Module):
     Args:
         backbone: its policy is trained; its role "value", if it has one, too.
         value_head: D → 1.
+        detached: the loss of the values does not train the trunk that they share with the policy.
     """
 
-    def __init__(self, backbone: Backbone, value_head: nn.Linear) -> None:
+    def __init__(self, backbone: Backbone, value_head: nn.Linear, detached: bool = False) -> None:
         super().__init__()
         self.policy = backbone.policy
         self.value_head = value_head
+        self.detached = detached
         self._no_split_modules = backbone.policy._no_split_modules  # the blocks that FSDP gathers one at a time
         self._backbone = lambda: backbone  # no submodule: its networks are in `policy` already
 
@@ -63,5 +65,7 @@ class ActorCritic(nn.Module):
         if not self.shares_trunk:
             with self._backbone().role("value") as critic:
                 hidden = reply_hidden(critic, sequences, attention_mask, width)[mask]
+        elif self.detached:
+            hidden = hidden.detach()
         values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float()
         return TokenScores(*(spread(part, mask) for part in (found.logprobs, values, found.entropy)))

@@ -227,9 +227,10 @@ class PPOSection(TrainingSection):
     """Clip the normalised reward to ±this."""
     sft_coef: float = Field(default=0.0, ge=0, lt=1)
     """α in (1-α)·L_ppo + α·L_sft: the supervised term mixed into each update."""
-    value: Literal["shared", "adapter"] = "shared"
-    """Where values come from: a linear head on the policy's trunk, or an adapter of its own that starts as the reward
-    model, which must then be an adapter on the same base."""
+    value: Literal["shared", "detached", "adapter"] = "detached"
+    """Where values come from: a linear head on the policy's trunk, whose loss trains the trunk, too (shared) or not
+    (detached), or an adapter of its own that starts as the reward model, which must then be an adapter on the same
+    base."""
     eval_prompts: int = Field(default=64, ge=0)
     """Held-out prompts on which the policy is scored every eval_steps updates; the best is kept. 0: off."""
     max_logprob_gap: float | None = Field(default=1.0, gt=0)

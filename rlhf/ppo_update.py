@@ -135,9 +135,12 @@ class Updater:
         responses = rollout.mask[rows].sum(1).cpu()
         order = (prompts * (responses.max() + 1) + responses).argsort(stable=True)
         size = self.accelerator.num_processes
-        longest = [torch.stack([part.max() for part in lengths[order].split(size)]) for lengths in (prompts, responses)]
+
+        def longest(lengths: Tensor) -> Tensor:  # of the rows that the processes work on at one time
+            return torch.stack([rows.max() for rows in lengths[order].split(size)])
+
         mine = rows[order][self.accelerator.process_index :: size]
-        return list(mine.split(even_slices(*longest, self.micro_batch)))
+        return list(mine.split(even_slices(longest(prompts), longest(responses), self.micro_batch)))
 
     def _synchronised(self, now: bool) -> Any:
         """Processes exchange gradients once a step, with the last backward pass; DeepSpeed then takes the step, too."""

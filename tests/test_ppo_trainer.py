@@ -317,3 +317,29 @@ def test_supervised_term_raises_the_likelihood_of_demonstrations(tmp_path, start
     before = likelihood()
     trainer.train()
     assert likelihood() > before + 1
+
+
+def gradients_of_a_step(tmp_path, start, tokenizer, value, vf_coef):
+    settings = PPOSection(value=value)
+    torch.manual_seed(0)
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths, settings, vf_coef=vf_coef, max_grad_norm=0)
+    torch.nn.init.normal_(trainer.value_head.weight, generator=torch.Generator().manual_seed(1))
+    rollout = one_rollout(trainer)
+    trainer.optimizer.step = trainer.optimizer.zero_grad = lambda: None
+    trainer.updater.step(rollout, torch.arange(8), no_picks())
+    of = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return {n: g for n, g in of.items() if "value_head" not in n}, trainer.value_head.weight.grad.clone()
+
+
+def test_the_loss_of_detached_values_trains_the_head_and_leaves_the_trunk_to_the_policy(tmp_path, start, tokenizer):
+    def step(value, vf_coef):
+        return gradients_of_a_step(tmp_path, start, tokenizer, value, vf_coef)
+
+    detached, head = step("detached", 1.0)
+    shared, same_head = step("shared", 1.0)
+    alone, _ = step("shared", 0.0)
+    torch.testing.assert_close(head, same_head)
+    assert head.abs().max() > 0
+    for name, gradient in detached.items():
+        torch.testing.assert_close(gradient, alone[name])
+    assert any((shared[name] - gradient).abs().max() > 1e-3 for name, gradient in detached.items())

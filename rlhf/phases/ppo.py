@@ -146,13 +146,13 @@ def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrai
 
 def _value_head(settings: PPOSection, backbone: Backbone, reward_folder: Path | None) -> nn.Linear | None:
     """With `value: adapter`, a critic that starts as the reward model; otherwise the trainer's own, on the policy."""
-    if settings.value == "shared" or reward_folder is None:
+    if settings.value != "adapter" or reward_folder is None:
         return None
     if not backbone.can_carry(reward_folder):
         raise UserError(
             "ppo.value is adapter, but the reward model is no adapter on the policy's base weights.",
             expected=f"ppo and reward in lora.phases, and {reward_folder} trained from the same model",
-            remedy="--set ppo.value=shared",
+            remedy="--set ppo.value=detached",
         )
     head = backbone.add_reward_adapter(reward_folder, "value")
     return Normalisation.load(reward_folder).of_head(head)
