@@ -16,13 +16,14 @@ $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt  # Python compiles what is used
 	touch $@
 
 dev: $(VENV)/.installed-dev         ## the same, and what lint and tests need
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # once, for the many processes of the tests
 	touch $@
 
 demo: venv      ## SFT, reward model, PPO and report on the embedded default
