@@ -1,4 +1,4 @@
-"""Does PPO here learn what TRL's stock trainer learns, and how much sooner? Or: which of two value functions is better?
+"""Does PPO here learn what TRL's stock trainer learns, and how much sooner? Or: which value function is better?
 
     python -m benchmarks.ppo_learning --run models/tiny-learning --seeds 0 1 2 --out FOLDER
     python -m benchmarks.ppo_learning --run models/tiny-adapter --seeds 0 1 2 --out FOLDER --sides adapter shared \
@@ -58,7 +58,10 @@ def main() -> None:
 
 
 def measured_with(args: argparse.Namespace) -> dict[str, Any]:
-    return {"config": args.config, "set": args.set, "every": args.every}
+    from rlhf.config import load_config
+
+    ppo = load_config(args.config, args.set).ppo.model_dump(mode="json")
+    return {"config": args.config, "set": args.set, "every": args.every, "ppo": ppo}
 
 
 def make_start(args: argparse.Namespace, seed: int) -> None:

@@ -29,7 +29,7 @@ class ActorCritic(nn.Module):
         detached: the loss of the values does not train the trunk that they share with the policy.
     """
 
-    def __init__(self, backbone: Backbone, value_head: nn.Linear, detached: bool = False) -> None:
+    def __init__(self, backbone: Backbone, value_head: nn.Linear, detached: bool) -> None:
         super().__init__()
         self.policy = backbone.policy
         self.value_head = value_head

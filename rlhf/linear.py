@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 LARGE = 1 << 18
 """Weights of a matrix from which on oneDNN is worth its kernels: it compiles one for each new shape, of 1.4 MB."""
-TILE = 256
-"""Smaller matrices go there where the rows of x are a multiple of this, and so come in few shapes."""
-ENOUGH = 2 * TILE
-"""From so many rows on they are filled up to such a multiple with zeros: less than a third of the work is in vain."""
+TILE = 8 * 32
+"""Smaller matrices go there, too, where the rows of x are a multiple of this: sequences whose lengths are multiples of
+eight (see `padding.WIDTH`), 32 of them or more, come in few shapes."""
 
 
 @cache
@@ -34,37 +33,19 @@ def prefers_onednn() -> bool:
     return "AuthenticAMD" in info
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library."""
-    if not _is_for_onednn(x, weight):
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, tokens: int | None = None) -> Tensor:
+    """x·Wᵀ + b for x (…, K), W (N, K), b (N,): `torch.nn.functional.linear`, by the faster library.
+
+    `tokens` is the size that changes from batch to batch: the rows of x, unless given.
+    """
+    tokens = x.numel() // max(1, x.shape[-1]) if tokens is None else tokens
+    few_shapes = tokens > 0 and (weight.numel() >= LARGE or tokens % TILE == 0)
+    fp32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not (few_shapes and fp32 and x.device.type == "cpu" and prefers_onednn()):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
-        return _cut(_product(_tiled(x.flatten(0, -2), weight), weight, bias), x.shape)
+        return _product(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
     return _OneDNNLinear.apply(x, weight, bias)
-
-
-def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
-    fp32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return fp32 and x.device.type == "cpu" and x.numel() > 0 and prefers_onednn()
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, tokens: int | None = None) -> Tensor:
-    """(M, K) and (N, K) → (M, N); `tokens` is the size that changes from batch to batch, M unless given."""
-    few_shapes = weight.numel() >= LARGE or (len(rows) if tokens is None else tokens) % TILE == 0
-    if few_shapes and _is_for_onednn(rows, weight):
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return F.linear(rows, weight, bias)
-
-
-def _tiled(rows: Tensor, weight: Tensor) -> Tensor:
-    """Rows (M, K), with zeros below where that makes their product with `weight` one for oneDNN."""
-    fills = weight.numel() < LARGE and len(rows) >= ENOUGH and _is_for_onednn(rows, weight)
-    return F.pad(rows, (0, 0, 0, -len(rows) % TILE)) if fills else rows
-
-
-def _cut(rows: Tensor, shape: torch.Size) -> Tensor:
-    """Rows (M, N), without those that were filled up, as (…, N) for the x of this shape (…, K)."""
-    return rows[: shape[:-1].numel()].unflatten(0, shape[:-1])
 
 
 class FastLinear(nn.Linear):
@@ -77,18 +58,17 @@ class FastLinear(nn.Linear):
 class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
-        rows = _tiled(x.flatten(0, -2), weight)
-        ctx.save_for_backward(rows if weight.requires_grad else None, weight)
-        return _cut(_product(rows, weight, bias), x.shape)
+        ctx.save_for_backward(x if weight.requires_grad else None, weight)
+        return _product(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        rows = _tiled(grad.flatten(0, -2), weight)
+        rows = grad.flatten(0, -2)
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (
-            _cut(_product(rows, weight.t()), grad.shape) if to_x else None,
-            _product(rows.t(), x.t(), tokens=len(rows)) if to_weight else None,
+            _product(rows, weight.t(), None).unflatten(0, grad.shape[:-1]) if to_x else None,
+            _product(rows.t(), x.flatten(0, -2).t(), None) if to_weight else None,
             rows.sum(0) if to_bias else None,
         )
 
@@ -100,23 +80,23 @@ class _LoraLinear(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
-        rows = _tiled(x.flatten(0, -2), weight)
-        inner = _product(rows, a)
+        rows = x.flatten(0, -2)
+        inner = linear(rows, a)
         ctx.save_for_backward(rows, inner, weight, a, b)
         ctx.scale, ctx.shape = scale, x.shape
-        return _cut(_product(rows, weight, bias).addmm_(inner, b.t(), alpha=scale), x.shape)
+        return linear(rows, weight, bias).addmm_(inner, b.t(), alpha=scale).unflatten(0, x.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, inner, weight, a, b = ctx.saved_tensors
-        rows = _tiled(grad.flatten(0, -2), weight)
-        to_inner = _product(rows, b.t()) * ctx.scale
+        rows = grad.flatten(0, -2)
+        to_inner = linear(rows, b.t()) * ctx.scale
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = _cut(_product(rows, weight.t()).addmm_(to_inner, a), ctx.shape)
+            to_x = linear(rows, weight.t()).addmm_(to_inner, a).view(ctx.shape)
         trained = ctx.needs_input_grad[3]
-        to_a = _product(to_inner.t(), x.t(), tokens=len(rows)) if trained else None
-        to_b = _product(inner.t(), rows.t(), tokens=len(rows)).t() * ctx.scale if trained else None
+        to_a = linear(to_inner.t(), x.t(), tokens=len(rows)) if trained else None
+        to_b = linear(inner.t(), rows.t(), tokens=len(rows)).t() * ctx.scale if trained else None
         return to_x, None, None, to_a, to_b, None
 
 
@@ -137,3 +117,8 @@ class FusedLoraLinear(LoraLinear):
             return super().forward(x, *args, **kwargs)
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         return _LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name])
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(M, K) and (N, K) → (M, N)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

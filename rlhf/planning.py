@@ -189,13 +189,12 @@ def _of_ppo(run: Run, args: Any, net: Network) -> dict[str, Parts]:
     how, prompt, response = _how(run, "ppo", args, net), run.config.data.max_prompt_tokens, args.response_length
     held, tokens, rows = _held_by_ppo(run, net, how, args), prompt + response, args.per_device_train_batch_size
     at_once, head = _rollout_rows(args), not how.lora
-    several = rows * args.num_mini_batches < rows * args.gradient_accumulation_steps or run.config.ppo.sft_coef > 0
     trained = Logits.chunked(net, rows * response, how)
     scored = Logits.chunked(net, at_once * response, how)
     return {
         "rollout": memory.decode(net, how, held, at_once, prompt, response),
         "score": memory.read(net, how, held, at_once, tokens, scored),
-        "update": memory.update(net, how, held, rows, tokens, trained, several=several, head=head),
+        "update": memory.update(net, how, held, rows, tokens, trained, several=rows > 1, head=head),
     }
 
 

@@ -131,16 +131,12 @@ class Updater:
 
     def _micro_batches(self, rollout: Rollout, rows: Tensor) -> list[Tensor]:
         """This process's share of a minibatch, cut where that saves padding; all processes have equally many cuts."""
-        prompts = rollout.attention_mask[rows, : rollout.prompt_width].sum(1).cpu()
-        responses = rollout.mask[rows].sum(1).cpu()
-        order = (prompts * (responses.max() + 1) + responses).argsort(stable=True)
+        total, responses = (part[rows].sum(1).cpu() for part in (rollout.attention_mask, rollout.mask))
+        order = total.argsort(stable=True)
         size = self.accelerator.num_processes
-
-        def longest(lengths: Tensor) -> Tensor:  # of the rows that the processes work on at one time
-            return torch.stack([rows.max() for rows in lengths[order].split(size)])
-
-        mine = rows[order][self.accelerator.process_index :: size]
-        return list(mine.split(even_slices(longest(prompts), longest(responses), self.micro_batch)))
+        longest = [part[order].view(-1, size).amax(1) for part in (total - responses, responses)]  # of all processes'
+        sizes = even_slices(longest[0], longest[1], self.micro_batch, self.accelerator.device)
+        return list(rows[order][self.accelerator.process_index :: size].split(sizes))
 
     def _synchronised(self, now: bool) -> Any:
         """Processes exchange gradients once a step, with the last backward pass; DeepSpeed then takes the step, too."""

@@ -22,7 +22,7 @@ from rlhf.config import PPOSection
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
 from rlhf.oom import RowsThatFit
-from rlhf.padding import even_slices, left_margin
+from rlhf.padding import even_slices, left_margin, trimmed
 from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.rewards.core import Scores
 from rlhf.stop_token import stop_token_id
@@ -69,16 +69,12 @@ class Samples:
 
     def without_padding(self) -> Self:
         """The same without the columns that are padding in every sequence, but for a few on the left."""
-        length = int(self.mask.any(0).sum())
-        end = self.prompt_width + length
-        margin = left_margin(self.attention_mask[:, :end])
-        changes: dict[str, Any] = {}
+        sequences, attention_mask, mask = trimmed(self.sequences, self.attention_mask, self.mask)
+        changes: dict[str, Any] = {"sequences": sequences, "attention_mask": attention_mask}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("sequences", "attention_mask"):
-                changes[field.name] = pad(value[:, :end], (margin, 0))
-            elif value.ndim == 2 and field.name != "parts":
-                changes[field.name] = value[:, :length]
+            if value.ndim == 2 and field.name not in (*changes, "parts"):
+                changes[field.name] = value[:, : mask.shape[1]]
         return replace(self, **changes)
 
 
@@ -211,27 +207,38 @@ class Sampler:
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and values of the response tokens, both (B, R)."""
 
-        def attempt(size: int) -> tuple[Tensor, Tensor]:
-            parts = [
-                actor_critic(ids, seen, real, self.args.temperature, self.pad)
-                for ids, seen, real in _slices(sequences, attention_mask, mask, size)
-            ]
-            width = mask.shape[1]
-            return _stacked([part.logprobs for part in parts], width), _stacked([part.values for part in parts], width)
+        def both(ids: Tensor, seen: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+            found = actor_critic(ids, seen, real, self.args.temperature, self.pad)
+            return found.logprobs, found.values
 
-        return self._run(len(mask), attempt)
+        logprobs, values = self._in_slices(sequences, attention_mask, mask, both)
+        return logprobs, values
 
     @torch.no_grad()
     def reference_logprobs(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
         """The same tokens' log-probabilities (B, R) under the reference."""
 
-        def attempt(size: int) -> Tensor:
-            with self.backbone.role("reference") as reference:
-                parts = [
-                    masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs
-                    for ids, seen, real in _slices(sequences, attention_mask, mask, size)
-                ]
-            return _stacked(parts, mask.shape[1])
+        with self.backbone.role("reference") as reference:
+
+            def logprobs(ids: Tensor, seen: Tensor, real: Tensor) -> tuple[Tensor]:
+                return (masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs,)
+
+            return self._in_slices(sequences, attention_mask, mask, logprobs)[0]
+
+    def _in_slices(
+        self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, work: Callable[..., tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `work` finds of response tokens, (B, R) each; rows of like length share a pass."""
+        order = attention_mask.sum(1).argsort(stable=True)
+        responses = mask.sum(1)[order]
+        prompts = attention_mask.sum(1)[order] - responses
+
+        def attempt(size: int) -> tuple[Tensor, ...]:
+            parts = []
+            for rows in order.split(even_slices(prompts, responses, size, sequences.device)):
+                found = work(*trimmed(sequences[rows], attention_mask[rows], mask[rows]))
+                parts.append([pad(one, (0, mask.shape[1] - one.shape[1])) for one in found])
+            return tuple(torch.cat(column)[order.argsort()] for column in zip(*parts, strict=True))
 
         return self._run(len(mask), attempt)
 
@@ -259,24 +266,6 @@ class Sampler:
         found = self.score(rows(slice(width)), rows(slice(width, None)), *numbers)
         total, parts = found if isinstance(found, Scores) else (found, found.unsqueeze(1))
         return Scores(total.to(sequences.device), parts.to(sequences.device))
-
-
-def _slices(sequences: Tensor, attention_mask: Tensor, mask: Tensor, most: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """All three in slices of at most `most` rows, without the columns that are padding throughout a slice."""
-    prompt_width = sequences.shape[1] - mask.shape[1]
-    sizes = even_slices(attention_mask[:, :prompt_width].sum(1), mask.sum(1), most)
-    slices = []
-    for ids, seen, real in zip(sequences.split(sizes), attention_mask.split(sizes), mask.split(sizes), strict=True):
-        length = int(real.any(0).sum())
-        ids, seen = ids[:, : prompt_width + length], seen[:, : prompt_width + length]
-        margin = (left_margin(seen), 0)
-        slices.append((pad(ids, margin), pad(seen, margin), real[:, :length]))
-    return slices
-
-
-def _stacked(parts: list[Tensor], width: int) -> Tensor:
-    """What was found of slices' response tokens, zeros on the right up to one width."""
-    return torch.cat([pad(part, (0, width - part.shape[1])) for part in parts])
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:

@@ -13,20 +13,10 @@ from rlhf.fused import fuse_kernels
 from rlhf.linear import FusedLoraLinear, linear
 
 
-@pytest.fixture(params=["large", "filled up", "default"], autouse=True)
+@pytest.fixture(params=[True, False], ids=["oneDNN", "default"], autouse=True)
 def library(request, monkeypatch):
-    monkeypatch.setattr(rlhf.linear, "prefers_onednn", lambda: request.param != "default")
-    monkeypatch.setattr(rlhf.linear, "LARGE", 0 if request.param == "large" else 1000)
-    for name in ("TILE", "ENOUGH"):
-        monkeypatch.setattr(rlhf.linear, name, 4)
-
-
-@pytest.mark.parametrize("library", ["filled up"], indirect=True)
-@pytest.mark.parametrize(("rows", "filled"), [(3, 3), (4, 4), (5, 8)])
-def test_rows_of_a_small_product_come_in_few_shapes(rows, filled):
-    found = rlhf.linear._tiled(torch.ones(rows, 7), torch.ones(2, 7))
-    assert found.shape == (filled, 7) and found.sum() == rows * 7
-    assert rlhf.linear._tiled(torch.ones(rows, 7), torch.ones(200, 7)).shape == (rows, 7)
+    monkeypatch.setattr(rlhf.linear, "prefers_onednn", lambda: request.param)
+    monkeypatch.setattr(rlhf.linear, "LARGE", 0)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (2, 1, 3, 7), (0, 7)])

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from rlhf.padding import PASS, WIDTH, even_slices, left_margin, pad_left, pad_right
 
+CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 
 
@@ -29,25 +30,25 @@ def test_a_left_margin_makes_the_least_width_of_eights_and_keeps_every_token(len
 
 
 def test_long_rows_stand_apart_where_that_saves_more_than_a_pass_costs():
-    short, long = torch.tensor([8, 8, 8]), torch.tensor([8, 8, 8 + 2 * PASS])
+    short, long = torch.tensor([8, 8, 8]), torch.tensor([8, 8, 8 + 2 * PASS["cpu"]])
     nothing = torch.zeros(3, dtype=torch.long)
-    assert even_slices(short, nothing, 4) == [3]
-    assert even_slices(long, nothing, 4) == [2, 1]
-    assert even_slices(nothing, long, 4) == [2, 1]
-    assert even_slices(torch.full((7,), 8), torch.full((7,), 8), 3) in ([1, 3, 3], [3, 1, 3], [3, 3, 1])
-    assert even_slices(nothing[:0], nothing[:0], 3) == []
+    assert even_slices(short, nothing, 4, CPU) == [3]
+    assert even_slices(long, nothing, 4, CPU) == [2, 1]
+    assert even_slices(nothing, long, 4, CPU) == [2, 1]
+    assert even_slices(torch.full((7,), 8), torch.full((7,), 8), 3, CPU) in ([1, 3, 3], [3, 1, 3], [3, 3, 1])
+    assert even_slices(nothing[:0], nothing[:0], 3, CPU) == []
 
 
 def cost(prompts, responses, cuts):
     slices = [slice(*cut) for cut in pairwise(cuts)]
     widths = [max(prompts[s]) + max(responses[s]) for s in slices]
-    return sum(PASS + (s.stop - s.start) * (w + -w % WIDTH) for s, w in zip(slices, widths, strict=True))
+    return sum(PASS["cpu"] + (s.stop - s.start) * (w + -w % WIDTH) for s, w in zip(slices, widths, strict=True))
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_size=1, max_size=7), st.integers(1, 7))
 def test_no_other_slices_cost_less(rows, most):
     prompts, responses = (list(column) for column in zip(*rows, strict=True))
-    sizes = even_slices(torch.tensor(prompts), torch.tensor(responses), most)
+    sizes = even_slices(torch.tensor(prompts), torch.tensor(responses), most, CPU)
     assert sum(sizes) == len(rows) and 1 <= min(sizes) and max(sizes) <= most
     inner = range(1, len(rows))
     every = [[0, *(c for c in inner if choice >> c & 1), len(rows)] for choice in range(0, 2 ** len(rows), 2)]

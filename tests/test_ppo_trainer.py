@@ -4,12 +4,14 @@ import copy
 import math
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rlhf.config import PPOSection
 from rlhf.errors import UserError
+from rlhf.padding import PASS
 from rlhf.phases.ppo import ppo_arguments
 from rlhf.rollout import Rollout
 from tests.phases.helpers import tiny_run
@@ -128,6 +130,42 @@ def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer
     trainer.updater._ppo_loss = lambda part, *rest: widths.append(part.mask.shape[1]) or forward(part, *rest)
     trainer.updater.step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), no_picks())
     assert widths == [2, 4, 6, 8]
+
+
+def of_unequal_lengths(rollout):
+    """The rollout with replies of 1 to 8 tokens, in no order."""
+    mask = torch.arange(rollout.mask.shape[1]) < (torch.arange(16) % 8 + 1).unsqueeze(1)
+    attention = torch.cat([rollout.attention_mask[:, : rollout.prompt_width], mask.long()], dim=1)
+    return replace(rollout, mask=mask, attention_mask=attention)
+
+
+def test_passes_that_are_cut_by_length_find_the_same(tmp_path, start, tokenizer, monkeypatch):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths, local_rollout_forward_batch_size=16)
+    torch.nn.init.normal_(trainer.value_head.weight)
+    given = of_unequal_lengths(one_rollout(trainer))
+    given = given.sequences, given.attention_mask, given.mask
+    found, widths, forward = [], [], trainer.model.forward
+    trainer.model.forward = lambda ids, *rest, **more: widths.append(ids.shape) or forward(ids, *rest, **more)
+    for cost in (0, 10**6):
+        monkeypatch.setitem(PASS, "cpu", cost)
+        found.append(
+            [*trainer.sampler.policy_scores(trainer.model, *given), trainer.sampler.reference_logprobs(*given)]
+        )
+    assert len(widths) > 2 and widths[-1] == (16, 16) and widths[0][1] == 8
+    for cut, whole in zip(*found, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_all_processes_cut_a_minibatch_alike_and_take_every_row_once(tmp_path, start, tokenizer, monkeypatch):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths)
+    rollout, rows = of_unequal_lengths(one_rollout(trainer)), torch.randperm(16)
+    monkeypatch.setitem(PASS, "cpu", 0)
+    shares = []
+    for rank in (0, 1):
+        trainer.updater.accelerator = SimpleNamespace(num_processes=2, process_index=rank, device=torch.device("cpu"))
+        shares.append(trainer.updater._micro_batches(rollout, rows))
+    assert [len(part) for part in shares[0]] == [len(part) for part in shares[1]] and len(shares[0]) > 1
+    assert sorted(torch.cat([*shares[0], *shares[1]]).tolist()) == list(range(16))
 
 
 def test_advantages_are_whitened(tmp_path, start, tokenizer):

@@ -4,7 +4,8 @@
     accelerate launch --config_file configs/accelerate/fsdp.yaml -m tests.phases.several commands.json
 
 accelerate switches FSDP and DeepSpeed off where there is no GPU. Everything in them but the exchange between GPUs runs
-on CPUs as well, so the second form lifts that condition, and nothing else.
+on CPUs as well, so the second form lifts that condition. Micro-batches are cut by length wherever that saves padding at
+all, as in runs of a real size: every process must come to the same cuts.
 """
 
 import json
@@ -19,6 +20,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.fsdp import FSDPModule
 
 import main
+import rlhf.padding
 
 KINDS = {"ACCELERATE_USE_FSDP": DistributedType.MULTI_GPU, "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED}
 """What the launcher says → what accelerate is to take the CPUs for; of several GPUs it makes FSDP."""
@@ -56,6 +58,7 @@ def run_all(commands: Path) -> int:
 
 
 if __name__ == "__main__":
+    rlhf.padding.PASS = dict.fromkeys(rlhf.padding.PASS, 0)
     for name, kind in KINDS.items():
         if os.environ.get(name) == "true":
             allow_on_cpu(kind)

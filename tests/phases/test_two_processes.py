@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "ppo": ("whole", "ppo", []),
     "ppo-lora": ("lora", "ppo", []),
     "ppo-value-adapter": ("lora", "ppo", ["ppo.value=adapter"]),
+    "ppo-value-shared": ("lora", "ppo", ["ppo.value=shared"]),
     "ppo-supervised": ("lora", "ppo", ["ppo.sft_coef=0.3", "ppo.rewards=[model, distinct]"]),
 }
 """Name → the results that it starts from, its phase, and further settings."""
