@@ -22,7 +22,7 @@ from rlhf.fused import fuse_kernels
 from rlhf.global_batch import GlobalBatchTrainer
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.normalisation import Normalisation
-from rlhf.oom import RowsThatFit, SplittingTrainer, processes
+from rlhf.oom import RowsThatFit, SplittingTrainer
 from rlhf.padding import WIDTH, even_slices, pad_right
 
 
@@ -70,7 +70,7 @@ class RewardModel:
         is halved.
         """
         rows = max(1, min(batch_size, len(sequences)))
-        return self.rows.run(rows, lambda size: self._score(sequences, size), processes())
+        return self.rows.run(rows, lambda size: self._score(sequences, size))
 
     def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
         device = next(self.model.parameters()).device

@@ -54,7 +54,7 @@ class RowsThatFit:
         self.limit: int | None = None
         """The most that has been found to fit, once memory has run out; before, None."""
 
-    def run(self, wanted: int, work: Callable[[int], T], processes: int = 1) -> T:
+    def run(self, wanted: int, work: Callable[[int], T]) -> T:
         """`work(size)` with the largest size that fits, from `wanted` down by halves.
 
         Raises:
@@ -65,7 +65,7 @@ class RowsThatFit:
             try:
                 return work(size)
             except RuntimeError as error:
-                if not out_of_memory(error) or size == 1 or processes > 1:
+                if not out_of_memory(error) or size == 1 or processes() > 1:
                     raise
             size = self.limit = size // 2  # outside of `except`, whose error holds on to what was computed
             release_memory()
@@ -106,7 +106,7 @@ class SplittingTrainer(Trainer):
                     del values[self._logged_before.get(name, 0) :]
             return [self._in_parts(model, *step, size) for step in todo][-1]
 
-        loss = self.rows.run(self.row_count(inputs), attempt, self.accelerator.num_processes)
+        loss = self.rows.run(self.row_count(inputs), attempt)
         if self.accelerator.sync_gradients:
             self._of_this_step = []
         return loss

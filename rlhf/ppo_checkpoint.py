@@ -68,7 +68,7 @@ def _write(trainer: "RLHFTrainer", tensors: dict[str, Any], folder: Path) -> Non
         "skipped_in_a_row": trainer.skipped_in_a_row,
         "without_a_better": trainer.without_a_better,
         "stopped": trainer.stopped,
-        "micro_batch": trainer.updater.micro_batch,
+        "micro_batch": trainer.updater.rows.limit,
         "rollout_batch": trainer.sampler.rows.limit,
         "best": None,
     }
@@ -92,7 +92,7 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
     trainer.kl_controller.coef = state["kl_coef"]
     trainer.skipped, trainer.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
     trainer.without_a_better, trainer.stopped = state.get("without_a_better", 0), state.get("stopped")
-    trainer.updater.micro_batch = state["micro_batch"]
+    trainer.updater.rows.limit = state["micro_batch"]
     trainer.sampler.rows.limit = state.get("rollout_batch")
     if state["best"]:
         like, kept = trainer.trained_policy(), load_file(folder / BEST)

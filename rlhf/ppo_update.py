@@ -60,8 +60,6 @@ class Updater:
         self.pad = pad_token_id
         self.demonstrations = demonstrations
         self.by_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
-        self.micro_batch: int = args.per_device_train_batch_size
-        """Sequences at a time. Halved when memory runs out."""
         self.rows = RowsThatFit("the update")
         self.skipped = 0
         """Steps left out because a loss or gradient was not finite, in the last `run`."""
@@ -109,15 +107,14 @@ class Updater:
         def attempt(micro_batch: int) -> Statistics:
             self.optimizer.zero_grad()  # what a failed attempt has left
             picks.set_state(start)
-            self.micro_batch = micro_batch
-            return self._gradients(rollout, rows, picks)
+            return self._gradients(rollout, rows, picks, micro_batch)
 
-        return self.rows.run(self.micro_batch, attempt, self.accelerator.num_processes)
+        return self.rows.run(self.args.per_device_train_batch_size, attempt)
 
-    def _gradients(self, rollout: Rollout, rows: Tensor, picks: torch.Generator) -> Statistics:
+    def _gradients(self, rollout: Rollout, rows: Tensor, picks: torch.Generator, micro_batch: int) -> Statistics:
         """Adds the gradients of the minibatch up; sequences of like length share a micro-batch: less padding."""
         tokens = rollout.mask[rows].sum()
-        micros = self._micro_batches(rollout, rows)
+        micros = self._micro_batches(rollout, rows, micro_batch)
         sums: Statistics = defaultdict(float)
         for number, micro in enumerate(micros):
             part = rollout.rows(micro).without_padding()
@@ -126,16 +123,16 @@ class Updater:
             with self._synchronised(last):
                 self._backward((1 - self.settings.sft_coef) * share * self._ppo_loss(part, sums, share))
         if self.settings.sft_coef > 0:
-            self._supervised_gradients(len(rows), picks, sums)
+            self._supervised_gradients(len(rows), picks, micro_batch, sums)
         return self._over_processes(sums)
 
-    def _micro_batches(self, rollout: Rollout, rows: Tensor) -> list[Tensor]:
+    def _micro_batches(self, rollout: Rollout, rows: Tensor, most: int) -> list[Tensor]:
         """This process's share of a minibatch, cut where that saves padding; all processes have equally many cuts."""
         total, responses = (part[rows].sum(1).cpu() for part in (rollout.attention_mask, rollout.mask))
         order = total.argsort(stable=True)
         size = self.accelerator.num_processes
         longest = [part[order].view(-1, size).amax(1) for part in (total - responses, responses)]  # of all processes'
-        sizes = even_slices(longest[0], longest[1], self.micro_batch, self.accelerator.device)
+        sizes = even_slices(longest[0], longest[1], most, self.accelerator.device)
         return list(rows[order][self.accelerator.process_index :: size].split(sizes))
 
     def _synchronised(self, now: bool) -> Any:
@@ -167,7 +164,7 @@ class Updater:
             sums[GAP] = max(sums[GAP], difference.abs().max().item())
         return actor.loss + self.args.vf_coef * critic.loss
 
-    def _supervised_gradients(self, count: int, picks: torch.Generator, sums: Statistics) -> None:
+    def _supervised_gradients(self, count: int, picks: torch.Generator, micro_batch: int, sums: Statistics) -> None:
         """α·L_sft on `count` demonstrations: mean negative log-likelihood of their reply tokens, at temperature 1."""
         assert self.demonstrations is not None
         rows = self.demonstrations.select(torch.randint(len(self.demonstrations), (count,), generator=picks).tolist())
@@ -178,7 +175,7 @@ class Updater:
         attention_mask = torch.cat([prompt_mask, reply_mask], dim=1).to(device)
         mask = reply_mask.bool().to(device)
         mine = torch.arange(self.accelerator.process_index, count, self.accelerator.num_processes)
-        micros = mine.split(self.micro_batch)
+        micros = mine.split(micro_batch)
         for number, index in enumerate(micros):
             scores = self.model(sequences[index], attention_mask[index], mask[index], 1.0, self.pad)
             loss = -scores.logprobs.sum() / mask.sum()

@@ -244,8 +244,7 @@ class Sampler:
 
     def _run(self, rows: int, attempt: Callable[[int], T]) -> T:
         """In slices of so many rows as fit: a reply, and what is said of it, depends on its own row alone."""
-        size = min(rows, self.args.local_rollout_forward_batch_size)
-        return self.rows.run(size, attempt, self.args.world_size)
+        return self.rows.run(min(rows, self.args.local_rollout_forward_batch_size), attempt)
 
     def clip_and_penalise(self, scores: Tensor, ended: Tensor) -> Tensor:
         """Scores (B,) held within ±reward_clip, then lowered where the response did not end by itself."""

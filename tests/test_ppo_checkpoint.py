@@ -48,6 +48,19 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, start, tokenizer, pha
     assert [row for row in untimed(before) if row["episode"] <= 12] + untimed(after) == untimed(expected)
 
 
+def test_a_checkpoint_of_a_version_that_kept_the_micro_batch_itself_loads(tmp_path, start, tokenizer):
+    make_trainer(tmp_path, start, tokenizer, lengths, ADAPTIVE, **RUN).train()
+    folder = tmp_path / "out" / "checkpoint-5"
+    state = json.loads((folder / "ppo_state.json").read_text())
+    assert state["micro_batch"] is None  # memory has not run out
+    del state["rollout_batch"]
+    (folder / "ppo_state.json").write_text(json.dumps(state | {"micro_batch": 2}))
+    resumed = make_trainer(tmp_path, start, tokenizer, lengths, ADAPTIVE, **RUN)
+    resumed.train(str(folder))
+    assert (resumed.updater.rows.limit, resumed.sampler.rows.limit) == (2, None)
+    assert resumed.state.global_step == 6
+
+
 def test_the_newest_are_kept_and_nothing_half_written_is_left(tmp_path, start, tokenizer):
     trainer = make_trainer(tmp_path, start, tokenizer, lengths, ADAPTIVE, **RUN)
     trainer.train()

@@ -163,7 +163,7 @@ def test_all_processes_cut_a_minibatch_alike_and_take_every_row_once(tmp_path, s
     shares = []
     for rank in (0, 1):
         trainer.updater.accelerator = SimpleNamespace(num_processes=2, process_index=rank, device=torch.device("cpu"))
-        shares.append(trainer.updater._micro_batches(rollout, rows))
+        shares.append(trainer.updater._micro_batches(rollout, rows, 8))
     assert [len(part) for part in shares[0]] == [len(part) for part in shares[1]] and len(shares[0]) > 1
     assert sorted(torch.cat([*shares[0], *shares[1]]).tolist()) == list(range(16))
 

@@ -34,7 +34,7 @@ def test_running_out_of_memory_halves_the_micro_batch_and_changes_nothing(tmp_pa
     assert trainer.updater.step(rollout, torch.arange(16), no_picks()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     for name, gradient in gradients(trainer).items():
         torch.testing.assert_close(gradient, there[name], atol=1e-5, rtol=1e-4)
-    assert trainer.updater.micro_batch == 4
+    assert trainer.updater.rows.limit == 4
     assert capsys.readouterr().out.count("out of memory in the update: going on with") == 2
 
 
