@@ -10,13 +10,13 @@ finished already is kept with `--resume`; its time is then not in the page. On a
 
 import argparse
 import json
-import resource
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.machine import described
+from benchmarks.memory import peak_rss_mb
 from dataloader import DataRoom
 from rlhf.config import load_config
 from rlhf.evaluation.terminal import summary_table
@@ -24,6 +24,7 @@ from rlhf.phases import pipeline
 from rlhf.phases.plan import PHASES
 from rlhf.planning import GIB, plan_phase
 from rlhf.run import Run
+from rlhf.stopwatch import now
 
 CONFIG = Path(__file__).parent.parent / "configs/dolly-gpu.yaml"
 
@@ -73,14 +74,14 @@ def measure(run: Run, name: str, step: Any) -> dict[str, Any]:
     predicted = plan_phase(run, phase, fitted(run, phase)).peak / GIB if phase in PHASES else None
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
+    started = now()
     step(run)
-    seconds = time.perf_counter() - started
+    seconds = now() - started
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_reserved() / GIB
         torch.cuda.empty_cache()
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+        peak = peak_rss_mb() / 1024
     return {"step": name, "seconds": seconds, "peak": peak, "predicted": predicted}
 
 
@@ -93,7 +94,7 @@ def fitted(run: Run, phase: str) -> Any:
 
 def markdown(run: Run, measured: list[dict[str, Any]]) -> str:
     """What was run, on what, how long, with how much memory, and what came out."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu = described()["gpu"]
     device = gpu or "A CPU (peaks are resident memory of the whole process so far, and the times say nothing of a GPU)"
     report = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
     lines = [

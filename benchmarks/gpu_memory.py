@@ -10,17 +10,14 @@ lighter load; the largest micro-batch that runs), and our decoding beside `gener
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_report import GIB, GOALS, Row, markdown
+from benchmarks.processes import in_fresh_process, say, write_json
 from benchmarks.random_world import GPT_NEO, VOCABULARY, FullRows, make_base
 from rlhf.config import Shape, parse_config
 
@@ -46,7 +43,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a tiny model on a CPU, nothing capped")
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     vars(args).update(TINY if args.tiny else {})
     return args
@@ -54,16 +50,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    if args.child:
-        job = json.loads(args.child)
-        print(json.dumps({"make": make, "ours": ours, "stock": stock, "decode": decoding}[job["role"]](job)))
-        return
+    if args.tiny:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     rows = [row for model in args.models for row in measure_model(model, args)]
-    result = {"rows": rows, "machine": machine(), "settings": {k: getattr(args, k) for k in TINY}}
+    from benchmarks.machine import described
+
+    result = {"rows": rows, "machine": described(), "settings": {k: getattr(args, k) for k in TINY}}
     text = markdown(result)
     print(text)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(result, args.json)
     if args.markdown:
         args.markdown.write_text(text, encoding="utf-8")
 
@@ -72,9 +68,9 @@ def measure_model(model: str, args: argparse.Namespace) -> list[Row]:
     """All rows of a model: ours, stock and decoding."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        job = {k: getattr(args, k) for k in ("prompt", "response", "batch", "updates", "vocabulary", "tiny")}
+        job = {k: getattr(args, k) for k in ("prompt", "response", "batch", "updates", "vocabulary")}
         job |= {"model": model, "folder": folder}
-        in_fresh_process(job | {"role": "make"})
+        measure(job | {"role": "make"})
         cards = sorted({*args.cards, *([GOALS[model]] if model in GOALS else [])})
         for precision in args.precisions:
             rows += [row(job | {"role": "ours", "precision": precision, "card": card}) for card in cards]
@@ -95,35 +91,25 @@ def largest_stock(job: Row) -> Row:
 
 
 def row(job: Row) -> Row:
-    """What a fresh process finds for a job; where memory runs out, that."""
+    """What is found for a job, with its name."""
     about = {key: job[key] for key in ("model", "role", "precision", "card")}
-    print(*about.values(), file=sys.stderr, flush=True)
-    found = in_fresh_process(job)
-    print(f"  {found}", file=sys.stderr, flush=True)
+    say(" ".join(map(str, about.values())))
+    found = measure(job)
+    say(f"  {found}")
     return about | found
 
 
-def in_fresh_process(job: Row) -> Row:
-    command = [sys.executable, "-m", "benchmarks.gpu_memory", "--child", json.dumps(job)]
-    environment = os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"} | ({"CUDA_VISIBLE_DEVICES": ""} if job["tiny"] else {})
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode == 0:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    last = next((line for line in reversed(done.stderr.splitlines()) if "rror" in line), done.stderr[-300:])
-    if "OutOfMemory" in done.stderr or "UserError" in done.stderr and "does not fit" in done.stderr:
-        return {"fits": False, "why": last}
-    raise RuntimeError(f"{job} failed:\n{done.stderr[-4000:]}")
-
-
-def machine() -> Row:
-    import torch
-
-    gpu = torch.cuda.is_available()
-    properties = torch.cuda.get_device_properties(0) if gpu else None
-    return {
-        "gpu": properties.name if properties else None, "torch": torch.__version__,
-        "memory_gib": properties.total_memory / GIB if properties else None,
-    }  # fmt: skip
+def measure(job: Row) -> Row:
+    """What a role finds in a fresh process; where memory runs out, that."""
+    found = Path(job["folder"]) / "found.json"
+    try:
+        return in_fresh_process(f"benchmarks.gpu_memory:{job['role']}", {"job": job}, found)
+    except SystemExit:  # the log says more than the last error, in which transformers hides what stopped its loading
+        lines = found.with_suffix(".log").read_text(encoding="utf-8").splitlines()
+        why = [line for line in lines if "OutOfMemory" in line or "does not fit into memory" in line]
+        if not why:
+            raise
+        return {"fits": False, "why": why[-1]}
 
 
 # --- in a process of its own ------------------------------------------------------------------------------------------
@@ -188,16 +174,12 @@ def cap(job: Row) -> None:
 
 def peaks() -> Row:
     """GiB: on a GPU allocated and reserved at most, else resident."""
-    import resource
-
     import torch
 
-    if not torch.cuda.is_available():
-        return {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB}
-    return {
-        "peak_gib": torch.cuda.max_memory_allocated() / GIB,
-        "reserved_gib": torch.cuda.max_memory_reserved() / GIB,
-    }
+    from benchmarks.memory import peak_mb
+
+    reserved = {"reserved_gib": torch.cuda.max_memory_reserved() / GIB} if torch.cuda.is_available() else {}
+    return {"peak_gib": peak_mb() / 1024} | reserved
 
 
 def ours(job: Row) -> Row:
@@ -222,7 +204,7 @@ def ours(job: Row) -> Row:
     return {
         "fits": True,
         "predicted_gib": plan_phase(run, "ppo", trainer.args).peak / GIB,
-        "micro_batch": trainer.updater.micro_batch,
+        "micro_batch": trainer.updater.rows.limit or trainer.args.per_device_train_batch_size,
         "rollout_batch": trainer.sampler.rows.limit or trainer.args.local_rollout_forward_batch_size,
         "episodes_per_s": job["batch"] / statistics.mean(job["batch"] / entry["eps"] for entry in updates),
         "seconds": {part: statistics.mean(entry[f"time/{part}"] for entry in updates) for part in PARTS},
@@ -235,8 +217,11 @@ def stock(job: Row) -> Row:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from trl.experimental.ppo import PPOConfig
+
+    from benchmarks.ppo_sides import TARGETS, Clock
+    from benchmarks.stock import stock_trainer
 
     cap(job)
     folder, micro = Path(job["folder"]), job["micro_batch"]
@@ -248,34 +233,26 @@ def stock(job: Row) -> Row:
     )
     ids = torch.randint(257, job["vocabulary"] - 1, (2 * job["batch"], job["prompt"])).tolist()
     prompts = Dataset.from_list([{"input_ids": row} for row in ids])
-    ends: list[float] = []
-
-    class Watch(TrainerCallback):
-        def on_step_end(self, *given: Any, **named: Any) -> None:
-            ends.append(now())
-
     settings = PPOConfig(
         output_dir=str(folder / "stock"), use_cpu=not torch.cuda.is_available(), report_to="none", bf16=False,
         per_device_train_batch_size=micro, gradient_accumulation_steps=job["batch"] // micro, num_mini_batches=1,
         num_ppo_epochs=4, total_episodes=job["batch"] * (job["updates"] + 1), response_length=job["response"],
         local_rollout_forward_batch_size=micro, num_sample_generations=0, disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
-    lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])
-    trainer = PPOTrainer(
-        settings, tokenizer, policy, None, reward, prompts, value, eval_dataset=prompts, callbacks=[Watch()],
-        peft_config=lora,
-    )  # fmt: skip
-    trainer.train()
-    seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
-    return {"fits": True, "micro_batch": micro, "episodes_per_s": job["batch"] / statistics.mean(seconds), **peaks()}
+    lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules=TARGETS)
+    clock = Clock()
+    stock_trainer(settings, tokenizer, policy, reward, value, prompts, lora, [clock]).train()
+    episodes_per_s = job["batch"] / clock.seconds_per_update()
+    return {"fits": True, "micro_batch": micro, "episodes_per_s": episodes_per_s, **peaks()}
 
 
-def decoding(job: Row) -> Row:
+def decode(job: Row) -> Row:
     """Tokens a second of our decoding and of `generate`, both sampling, on the SFT model."""
     import torch
     from peft import PeftModel
 
-    from rlhf.decoding import Sampling, decode
+    from benchmarks.machine import fastest
+    from rlhf import decoding
     from rlhf.fused import fuse_kernels
     from rlhf.models import load_base
 
@@ -286,29 +263,13 @@ def decoding(job: Row) -> Row:
     ids = torch.randint(257, job["vocabulary"] - 1, (rows, job["prompt"]), device=run.device)
     mask = torch.ones_like(ids)
     plain = {"do_sample": True, "top_k": 0, "max_new_tokens": length, "min_new_tokens": length}
-    slow = timed(
-        lambda: model.generate(input_ids=ids, attention_mask=mask, pad_token_id=tokenizer.pad_token_id, **plain)
+    slow = fastest(
+        lambda: model.generate(input_ids=ids, attention_mask=mask, pad_token_id=tokenizer.pad_token_id, **plain), 1
     )
     fuse_kernels(model)
-    sampling = Sampling(length, (), tokenizer.pad_token_id)
-    fast = timed(lambda: decode(model, ids, mask, sampling, torch.rand(rows, length)))
+    sampling = decoding.Sampling(length, (), tokenizer.pad_token_id)
+    fast = fastest(lambda: decoding.decode(model, ids, mask, sampling, torch.rand(rows, length)), 1)
     return {"fits": True, "ours": rows * length / fast, "generate": rows * length / slow, **peaks()}
-
-
-def timed(work: Any) -> float:
-    """Seconds of the second time; the first one warms up."""
-    work()
-    started = now()
-    work()
-    return now() - started
-
-
-def now() -> float:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ that between sampling and the forward pass that training makes with the same lay
 
 import argparse
 import copy
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 import rlhf.int8
+from benchmarks.machine import described, timed
 from benchmarks.ppo_sides import make_models
+from benchmarks.processes import write_json
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.fused import fuse_kernels
 from rlhf.logprobs import masked_logprobs
@@ -136,7 +136,9 @@ def main() -> None:
         results[name] = measure(name, make(), exact, prompts.to(DEVICE), pad, args)
         print(row(name, results[name]), flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"ways": results, **setting(args)}, indent=2) + "\n", encoding="utf-8")
+        settings = {name: value for name, value in vars(args).items() if name != "json"}
+        machine = described() | {"bitsandbytes": bnb.__version__}
+        write_json({"ways": results, "settings": settings, "machine": machine}, args.json)
 
 
 def measure(name: str, model: Any, exact: Any, prompts: Tensor, pad: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -154,15 +156,9 @@ def measure(name: str, model: Any, exact: Any, prompts: Tensor, pad: int, args: 
 
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    decoded, seconds = sample(), []
-    for _ in range(args.rounds):
-        started = time.perf_counter()
-        sample()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+    decoded = sample()
     found: dict[str, Any] = {
-        "tokens_per_s": args.batch * args.response / statistics.median(seconds),
+        "tokens_per_s": args.batch * args.response / statistics.median(timed(sample, args.rounds)),
         "weights_mb": sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20,
     }
     if DEVICE.type == "cuda":
@@ -185,15 +181,6 @@ def row(name: str, found: dict[str, Any]) -> str:
     if "error_max" in found:
         text += f"   |Δ log p| mean {found['error_mean']:.1e} max {found['error_max']:.1e}   gap {found['gap_max']:.1e}"
     return text
-
-
-def setting(args: argparse.Namespace) -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else None
-    return {
-        "settings": {name: value for name, value in vars(args).items() if name != "json"},
-        "machine": {"gpu": gpu, "threads": torch.get_num_threads(), "torch": torch.__version__,
-                    "bitsandbytes": bnb.__version__},
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

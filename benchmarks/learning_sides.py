@@ -14,7 +14,7 @@ from transformers import set_seed
 
 import rlhf.phases.ppo
 from benchmarks.curve import Curve, HeldOut, PausingClock
-from benchmarks.processes import peak_rss_mb
+from benchmarks.memory import peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer, with_our_scale
 from dataloader import DataRoom
 from reward_model import Normalisation, RewardModel
@@ -30,7 +30,7 @@ STARTS = ("base", "sft", "reward", "rlhf_reward_model")
 """Results that PPO starts from."""
 
 
-def measure(side: str, config_file: str, settings: list[str], start: Path, every: int) -> dict[str, Any]:
+def measure(side: str, config_file: str, settings: list[str], start: str, every: int) -> dict[str, Any]:
     """Train one side and return its curve and its last and kept policies' figures.
 
     Args:
@@ -42,8 +42,8 @@ def measure(side: str, config_file: str, settings: list[str], start: Path, every
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in STARTS:
-            if (start / name).is_dir():
-                (Path(folder) / name).symlink_to((start / name).resolve())
+            if Path(start, name).is_dir():
+                Path(folder, name).symlink_to(Path(start, name).resolve())
         own, train = SIDES[side]
         run = _run(config_file, [*settings, *own], Path(folder))
         curve = Curve(_held_out(run), PausingClock(), every)

@@ -6,7 +6,6 @@ python -m benchmarks.machine          # prints it
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks.processes import write_json
 from rlhf.linear import linear
+from rlhf.stopwatch import now
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -48,6 +48,7 @@ def described() -> dict[str, Any]:
     return {
         "cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu_gib": torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None,
         "torch": torch.__version__, "transformers": version("transformers"), "trl": version("trl"),
     }  # fmt: skip
 
@@ -56,14 +57,14 @@ def product_flops(dtype: str, size: int, repeats: int = 5) -> dict[str, float]:
     """Operations a second of a product of two square matrices, by PyTorch's default library and by `rlhf.linear`."""
     a, b = torch.randn(2, size, size, device=_device()).to(DTYPES[dtype])
     ways = {"torch": lambda: F.linear(a, b), "rlhf": lambda: linear(a, b)}
-    return {name: 2 * size**3 / _fastest(product, repeats) for name, product in ways.items()}
+    return {name: 2 * size**3 / fastest(product, repeats) for name, product in ways.items()}
 
 
 def read_bytes_per_s(megabytes: int, repeats: int = 5) -> float:
     """Bytes a second of the faster of a product with a vector and a sum, of an array of so many megabytes."""
     big = torch.ones(1024, megabytes * 2**20 // 4096, device=_device())
     vector = torch.ones(big.shape[1], device=big.device)
-    seconds = min(_fastest(lambda: big @ vector, repeats), _fastest(big.sum, repeats))
+    seconds = min(fastest(lambda: big @ vector, repeats), fastest(big.sum, repeats))
     return big.numel() * big.element_size() / seconds
 
 
@@ -72,16 +73,20 @@ def _device() -> str:
 
 
 @torch.no_grad()
-def _fastest(work: Callable[[], Any], repeats: int) -> float:
-    work()  # compiles kernels, wakes threads
+def fastest(work: Callable[[], Any], repeats: int) -> float:
+    """Seconds of the fastest call after one that compiles kernels and wakes threads."""
+    work()
+    return min(timed(work, repeats))
+
+
+def timed(work: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each call."""
     seconds = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = now()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+        seconds.append(now() - started)
+    return seconds
 
 
 def floor_seconds(work: Work, speed: Speed, bytes_a_weight: int) -> dict[str, float]:
@@ -123,16 +128,21 @@ def floor_seconds(work: Work, speed: Speed, bytes_a_weight: int) -> dict[str, fl
     return found | {"total": sum(found.values())}
 
 
+def measured(size: int, megabytes: int = 512) -> dict[str, Any]:
+    """What it is, and how fast."""
+    products = {dtype: product_flops(dtype, size) for dtype in DTYPES}
+    reading = read_bytes_per_s(megabytes)
+    speeds = {dtype: Speed(max(flops.values()), reading)._asdict() for dtype, flops in products.items()}
+    return described() | {"speed": speeds, "flops_by_library": products}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=2048, help="of the square matrices that are multiplied (2048)")
     parser.add_argument("--megabytes", type=int, default=512, help="that are read (512)")
     parser.add_argument("--json", type=Path, help="where to write the result")
     args = parser.parse_args()
-    products = {dtype: product_flops(dtype, args.size) for dtype in DTYPES}
-    reading = read_bytes_per_s(args.megabytes)
-    speeds = {dtype: Speed(max(flops.values()), reading)._asdict() for dtype, flops in products.items()}
-    found = described() | {"speed": speeds, "flops_by_library": products}
+    found = measured(args.size, args.megabytes)
     print(json.dumps(found, indent=2))
     if args.json:
         write_json(found, args.json)

@@ -11,14 +11,14 @@ oneDNN to keep few kernels: it would keep a thousand, some 100 MB in bf16, whate
 import argparse
 import gc
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from benchmarks.memory import forget_peak, held_mb, peak_mb
+from benchmarks.processes import in_fresh_process, say, write_json
 
 SHAPE = {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "max_position_embeddings": 512}
 ALL = ("sft", "reward", "ppo")
@@ -45,28 +45,27 @@ CASES: dict[str, dict[str, Any]] = {
     "base": {"lora": False, "phases": ("base",), "response": 128},
 }
 """Name → what differs from `DEFAULT`."""
-ALLOCATOR = {
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8",
     "LRU_CACHE_CAPACITY": "8",  # PyTorch keeps them as well
 }
-"""Freed blocks go back to the system; and few of the kernels that oneDNN compiles for each shape are kept."""
+"""One thread, no GPU; freed blocks go back to the system; few of the kernels that oneDNN compiles for each shape are
+kept."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of: {'; '.join(CASES)}")
     parser.add_argument("--json", type=Path, help="where to write the result")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        print(json.dumps(child(json.loads(args.child))))
-        return
     rows = [row | {"case": name} for name in args.cases or CASES for row in measure(DEFAULT | CASES[name])]
     print(table(rows))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(rows, args.json)
 
 
 def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,19 +73,11 @@ def measure(case: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for phase in case["phases"]:
-            found = in_fresh_process(case | {"phase": phase, "folder": folder})
-            print(phase, json.dumps(found), file=sys.stderr, flush=True)
+            given = {"case": case | {"phase": phase, "folder": folder}}
+            found = in_fresh_process("benchmarks.memory_plan:child", given, Path(folder) / "found.json", ENVIRONMENT)
+            say(f"{phase} {json.dumps(found)}")
             rows += [{"phase": phase, "step": step, **numbers} for step, numbers in found.items()]
     return rows
-
-
-def in_fresh_process(case: dict[str, Any]) -> dict[str, dict[str, float]]:
-    command = [sys.executable, "-m", "benchmarks.memory_plan", "--child", json.dumps(case)]
-    environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{case} failed:\n{done.stderr[-4000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -173,7 +164,7 @@ class Watch:
     def __init__(self, steps: Any) -> None:
         self.peaks = dict.fromkeys(steps, 0.0)
         trim()
-        self.before = status("VmRSS")
+        self.before = held_mb()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -199,9 +190,9 @@ class Watch:
     def around(self, step: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **named: Any) -> Any:
             trim()
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+            forget_peak()
             found = work(*args, **named)
-            self.peaks[step] = max(self.peaks.get(step, 0), status("VmHWM") - self.before)
+            self.peaks[step] = max(self.peaks.get(step, 0), (peak_mb() - self.before) * 2**20)
             return found
 
         return watched
@@ -213,12 +204,6 @@ def trim() -> None:
 
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-
-
-def status(key: str) -> float:
-    """Bytes, from Linux' account of this process: VmRSS is resident, VmHWM its peak."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 if __name__ == "__main__":

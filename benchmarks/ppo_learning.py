@@ -32,16 +32,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="as for main.py")
     parser.add_argument("--every", type=int, default=2, help="updates from one point of the curve to the next (2)")
     parser.add_argument("--keep", action="store_true", help="measure nothing again that OUT has; draw all anew")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
     choose_wait_policy()  # once, so that both sides wait alike
-    if args.side:
-        measure_side(args)
-        return
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         make_start(args, seed)
@@ -90,21 +86,13 @@ def record_of(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
             sys.exit(f"{result} was measured with {kept['settings']}, not {measured_with(args)}: delete it")
         return kept
     say(f"seed {seed}: {side}")
-    given = ["--side", side, "--seeds", str(seed), "--run", str(args.run), "--out", str(result)]
-    given += ["--config", args.config, "--every", str(args.every)]
-    given += ["--set", *args.set] if args.set else []
-    record = in_fresh_process("benchmarks.ppo_learning", given, result)
+    given = {"side": side, "config_file": args.config, "settings": settings(args, seed), "every": args.every}
+    given |= {"start": str(args.run / f"seed-{seed}")}
+    record = in_fresh_process("benchmarks.learning_sides:measure", given, result) | {"settings": measured_with(args)}
+    write_json(record, result)
     last = record["curve"][-1]
     say(f"  {last['seconds']:.0f} s, reward {last['reward']:.3f}, gold {last['gold']}")
     return record
-
-
-def measure_side(args: argparse.Namespace) -> None:
-    from benchmarks.learning_sides import measure
-
-    (seed,) = args.seeds
-    found = measure(args.side, args.config, settings(args, seed), args.run / f"seed-{seed}", args.every)
-    write_json(found | {"settings": measured_with(args)}, args.out)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
-"""PPO by one of two trainers on random weights and prompts of a given size, timed; `benchmarks.ppo_vs_trl` starts it.
+"""PPO by one of two trainers on random weights and prompts of a given size, timed.
 
-python -m benchmarks.ppo_sides JOB.json RESULT.json
+In a process of its own; `benchmarks.ppo_vs_trl` starts it.
 """
 
-import json
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from datasets import Dataset
 from peft import LoraConfig
@@ -27,7 +24,7 @@ from transformers import (
 from trl.experimental.ppo import PPOConfig
 
 from benchmarks.machine import DTYPES
-from benchmarks.processes import peak_rss_mb, write_json
+from benchmarks.memory import forget_peak, held_mb, peak_mb, peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
@@ -66,11 +63,8 @@ class Job:
     dtype: str = "fp32"
 
 
-def main(job_file: str, result: str) -> None:
-    values = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    side, folder = values.pop("side"), Path(values.pop("folder"))
-    found = {"ours": run_ours, "trl": run_trl}[side](Job(**values), folder)
-    write_json(found, Path(result))
+def run_side(side: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
+    return {"ours": run_ours, "trl": run_trl}[side](Job(**job), Path(folder))
 
 
 # --- the same weights, tokenizer and prompts for both -----------------------------------------------------------------
@@ -121,15 +115,29 @@ def in_micro_batches(job: Job, size: int) -> dict[str, int]:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Watch(TrainerCallback):
-    """Notes when each update ends, and how much memory training takes beyond what stood there before it.
+class Clock(TrainerCallback):
+    """Notes when each update ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *given: Any, **named: Any) -> None:
+        self.ends.append(now())
+
+    def seconds_per_update(self) -> float:
+        """The first update warms up and does not count."""
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+
+class Watch(Clock):
+    """Notes, too, how much memory training takes beyond what stood there before it.
 
     Args:
         phases: seconds of the parts of the update that has just ended.
     """
 
     def __init__(self, phases: Callable[[], dict[str, float]] = dict) -> None:
-        self.ends: list[float] = []
+        super().__init__()
         self.phases: list[dict[str, float]] = []
         self._read_phases = phases
         self._before = 0.0
@@ -139,15 +147,12 @@ class Watch(TrainerCallback):
         self._before = held_mb()
 
     def on_step_end(self, *given: Any, **named: Any) -> None:
-        self.ends.append(now())
+        super().on_step_end()
         self.phases.append(dict(self._read_phases()))
 
     def result(self, job: Job) -> dict[str, Any]:
         """The first update warms up and counts for memory alone."""
-        seconds = statistics.mean(
-            after - before for before, after in zip(self.ends, self.ends[1:], strict=False)
-        )  # fmt: skip
-        counted = self.phases[1:]
+        seconds, counted = self.seconds_per_update(), self.phases[1:]
         found = {
             "episodes_per_s": job.batch / seconds,
             "seconds_per_update": seconds,
@@ -156,32 +161,6 @@ class Watch(TrainerCallback):
             "phases": {name: statistics.mean(part[name] for part in counted) for name in counted[0]},
         }
         return found | ({"peak_gpu_mb": peak_mb()} if torch.cuda.is_available() else {})
-
-
-def held_mb() -> float:
-    """Memory held now: the GPU's where there is one, else the process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.memory_allocated() / 2**20
-    return psutil.Process().memory_info().rss / 2**20
-
-
-def forget_peak() -> None:
-    """Let the peak begin anew: loading a model takes more for a moment than training it may."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets VmHWM
-
-
-def peak_mb() -> float:
-    """The most memory held since `forget_peak` (elsewhere than on Linux, since the process began)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak_rss_mb()
-    (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(peak.split()[1]) / 1024
 
 
 # --- the two sides ----------------------------------------------------------------------------------------------------
@@ -240,7 +219,3 @@ def run_trl(job: Job, folder: Path) -> dict[str, Any]:
         [watch],
     ).train()  # fmt: skip
     return watch.result(job)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

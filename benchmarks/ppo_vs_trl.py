@@ -83,8 +83,7 @@ def compare(job: Job, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def machine_speed(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     say("speed of the machine")
-    found = folder / "machine.json"
-    return in_fresh_process("benchmarks.machine", ["--size", str(args.machine_size), "--json", str(found)], found)
+    return in_fresh_process("benchmarks.machine:measured", {"size": args.machine_size}, folder / "machine.json")
 
 
 def in_turns(jobs: dict[str, tuple[str, Job]], rounds: int, folder: Path) -> dict[str, Run]:
@@ -99,9 +98,8 @@ def in_turns(jobs: dict[str, tuple[str, Job]], rounds: int, folder: Path) -> dic
     for number in range(rounds):
         for label, (side, job) in jobs.items():
             say(f"round {number + 1}/{rounds}: {label}")
-            given = folder / "job.json"
-            write_json(dataclasses.asdict(job) | {"side": side, "folder": str(folder)}, given)
-            run = in_fresh_process("benchmarks.ppo_sides", [str(given), str(folder / "run.json")], folder / "run.json")
+            given = {"side": side, "job": dataclasses.asdict(job), "folder": str(folder)}
+            run = in_fresh_process("benchmarks.ppo_sides:run_side", given, folder / "run.json")
             say(f"  {run}")
             runs[label].append(run)
     return {label: sorted(some, key=_speed)[(len(some) - 1) // 2] for label, some in runs.items()}

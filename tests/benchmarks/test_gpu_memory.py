@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import dolly_gpu
+from benchmarks import dolly_gpu, gpu_memory
 from benchmarks.gpu_report import goals, markdown
+from benchmarks.processes import in_fresh_process
 
 REPO = Path(__file__).parent.parent.parent
 
@@ -27,6 +29,24 @@ def test_the_memory_benchmark_runs_whole_on_a_cpu(tmp_path):
     assert rows["ours"]["episodes_per_s"] > 0 and rows["stock"]["episodes_per_s"] > 0
     text = (tmp_path / "gpu.md").read_text()
     assert "ON A CPU" in text and "| tiny | 8 | this project | 8bit | 4 | 4 |" in text
+
+
+@pytest.mark.parametrize(
+    "error", ["torch.OutOfMemoryError: CUDA", "rlhf.errors.UserError: Phase ppo does not fit into memory"]
+)
+def test_a_process_without_enough_memory_is_a_row_and_any_other_failure_the_end(monkeypatch, tmp_path, error):
+    script = tmp_path / "fails.py"
+
+    def run_script(function, given, result):
+        return in_fresh_process("runpy:run_path", {"path_name": str(script)}, result)
+
+    monkeypatch.setattr(gpu_memory, "in_fresh_process", run_script)
+    job = {"role": "ours", "model": "tiny", "precision": "8bit", "card": 8.0, "folder": str(tmp_path)}
+    script.write_text(f"print('{error}')\nraise RuntimeError('details above')")
+    assert gpu_memory.row(job).items() >= {"model": "tiny", "fits": False, "why": error}.items()
+    script.write_text("raise RuntimeError('shapes do not fit')")
+    with pytest.raises(SystemExit, match="shapes do not fit"):
+        gpu_memory.row(job)
 
 
 OURS = {"role": "ours", "precision": "8bit", "fits": True, "peak_gib": 6.5, "episodes_per_s": 2.0, "micro_batch": 2}
@@ -64,7 +84,7 @@ def test_goals_are_told_reached_or_missed():
 
 
 @pytest.mark.slow
-def test_dolly_runs_whole_on_a_cpu(tmp_path):
+def test_dolly_runs_whole_on_a_cpu(tmp_path, capsys):
     rows = [
         {"instruction": f"What is {i} plus one?", "context": "", "response": f"It is {i + 1}.", "category": kind}
         for i in range(60)
@@ -90,5 +110,4 @@ def test_dolly_runs_whole_on_a_cpu(tmp_path):
     for step in ("base", "sft", "reward", "ppo", "ppo_from_base", "report"):
         assert f"| {step} | " in page
     assert "A CPU" in page and "SPP" in page
-    state = json.loads((tmp_path / "out/training/ppo/checkpoint-1/ppo_state.json").read_text())
-    assert state["micro_batch"] == 4  # the minibatch of four fits at once
+    assert re.search("ppo: .* micro-batch 4 x 2", capsys.readouterr().out)  # the minibatch of four fits at once
