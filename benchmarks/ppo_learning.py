@@ -82,8 +82,8 @@ def record_of(args: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     result = args.out / f"{side}-seed-{seed}.json"
     if args.keep and result.is_file():
         kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        if kept["settings"] != measured_with(args):
-            sys.exit(f"{result} was measured with {kept['settings']}, not {measured_with(args)}: delete it")
+        if kept.get("settings") != measured_with(args):
+            sys.exit(f"{result} was measured with {kept.get('settings')}, not {measured_with(args)}: delete it")
         return kept
     say(f"seed {seed}: {side}")
     given = {"side": side, "config_file": args.config, "settings": settings(args, seed), "every": args.every}

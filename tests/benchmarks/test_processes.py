@@ -6,10 +6,8 @@ from benchmarks.processes import in_fresh_process
 
 
 def test_arguments_go_in_and_the_result_comes_back(tmp_path):
-    assert in_fresh_process("builtins:dict", {"a": [1, None], "b": "ä"}, tmp_path / "found.json") == {
-        "a": [1, None],
-        "b": "ä",
-    }
+    given = {"a": [1, None], "b": "ä"}
+    assert in_fresh_process("builtins:dict", given, tmp_path / "found.json") == given
 
 
 def test_variables_of_the_environment_are_added(monkeypatch, tmp_path):
