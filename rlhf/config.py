@@ -231,6 +231,9 @@ class PPOSection(TrainingSection):
     """Where values come from: a linear head on the policy's trunk, whose loss trains the trunk, too (shared) or not
     (detached), or an adapter of its own that starts as the reward model, which must then be an adapter on the same
     base."""
+    baseline: bool = True
+    """Where the learned reward model is among the rewards, a regression on its hidden states foresees returns, and the
+    value head learns what is left; costs a pass of the reward model."""
     eval_prompts: int = Field(default=64, ge=0)
     """Held-out prompts on which the policy is scored every eval_steps updates; the best is kept. 0: off."""
     max_logprob_gap: float | None = Field(default=1.0, gt=0)

@@ -23,13 +23,16 @@ def gather_samples(accelerator: Accelerator, samples: Samples, rows: int, pad_to
     return replace(
         samples,
         **{
-            field.name: _gather(accelerator, getattr(samples, field.name), fill.get(field.name, 0))[:rows]
+            field.name: gather_rows(accelerator, getattr(samples, field.name), fill.get(field.name, 0))[:rows]
             for field in fields(samples)
         },
     )
 
 
-def _gather(accelerator: Accelerator, values: Tensor, fill: int) -> Tensor:
+def gather_rows(accelerator: Accelerator, values: Tensor, fill: int = 0) -> Tensor:
+    """Everyone's rows of a batch, in its order, where each process has those of `share_of`."""
+    if accelerator.num_processes == 1:
+        return values
     dtype = values.dtype
     values = values.to(torch.int64) if dtype == torch.bool else values  # not every backend sends booleans
     if values.ndim == 2:

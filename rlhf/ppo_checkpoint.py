@@ -2,6 +2,7 @@
 
     checkpoint-N/trained.safetensors   weights that are trained: policy, value head, critic
                  best.safetensors      the best policy on the held-out prompts so far
+                 baseline.safetensors  sums of the regression that foresees returns
                  optimizer.pt, scheduler.pt, rng_state*.pth
                  ppo_state.json        KL coefficient, best update, counts, micro-batches, why it stopped
                  trainer_state.json    step counters, what was logged; written last
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from trl.experimental.ppo.ppo_trainer import OnlineTrainerState
 
+from rlhf.baseline import Moments
 from rlhf.durable import discard, flush
 from rlhf.sharding import full, load_optimizer_state, optimizer_state, spread_like
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rlhf.ppo_trainer import RLHFTrainer
 
 TRAINED, BEST, STATE = "trained.safetensors", "best.safetensors", "ppo_state.json"
+BASELINE = "baseline.safetensors"
 
 
 def save_checkpoint(trainer: "RLHFTrainer") -> Path:
@@ -72,6 +75,8 @@ def _write(trainer: "RLHFTrainer", tensors: dict[str, Any], folder: Path) -> Non
         "rollout_batch": trainer.sampler.rows.limit,
         "best": None,
     }
+    if trainer.baseline and trainer.baseline.moments:
+        save_file(trainer.baseline.moments._asdict(), folder / BASELINE)
     if trainer.best is not None:
         state["best"] = {"objective": trainer.best[0], "update": trainer.best[1]}
         save_file(tensors[BEST], folder / BEST)
@@ -98,6 +103,8 @@ def load_checkpoint(trainer: "RLHFTrainer", folder: Path) -> None:
         like, kept = trainer.trained_policy(), load_file(folder / BEST)
         weights = {name: spread_like(weight.to(device), like[name]) for name, weight in kept.items()}
         trainer.best = (state["best"]["objective"], state["best"]["update"], weights)
+    if trainer.baseline and (folder / BASELINE).is_file():
+        trainer.baseline.moments = Moments(**load_file(folder / BASELINE))
     then = OnlineTrainerState.load_from_json(str(folder / "trainer_state.json"))
     for name in ("global_step", "episode", "epoch", "log_history"):
         setattr(trainer.state, name, getattr(then, name))

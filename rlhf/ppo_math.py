@@ -22,6 +22,12 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
     return (x - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 − Var(return − value) / Var(return) over real tokens: 1 foresees all, 0 no more than the mean, below 0 less."""
+    left, whole = (x[mask].float() for x in (returns - values, returns))
+    return (1 - left.var(correction=0) / whole.var(correction=0).clamp(min=1e-12)).item()
+
+
 def kl_per_token(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, estimator: str = "k1") -> Tensor:
     """Per-token estimate (B, T) of KL(policy || reference) from tokens that the policy sampled; 0 on padding.
 

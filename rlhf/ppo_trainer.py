@@ -8,6 +8,7 @@ corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,9 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone
+from rlhf.baseline import ReturnBaseline
 from rlhf.config import PPOSection
-from rlhf.distributed import gather_samples, share_of
+from rlhf.distributed import gather_rows, gather_samples, share_of
 from rlhf.early_stop import reason_to_stop
 from rlhf.errors import UserError
 from rlhf.padding import prompt_collator
@@ -64,6 +66,7 @@ class RLHFTrainer(PPOTrainer):
         eval_prompts: held-out rows of the same form, or None.
         demonstrations: rows {"prompt_ids", "reply_ids"} for the supervised term; needed if settings.sft_coef > 0.
         value_head: D → 1; by default on the trunk's last hidden state, and zero.
+        baseline: foresees returns under the value head.
         exact_decoding: as for `Sampler`.
         callbacks: as for any Trainer.
     """
@@ -81,6 +84,7 @@ class RLHFTrainer(PPOTrainer):
         eval_prompts: Dataset | None = None,
         demonstrations: Dataset | None = None,
         value_head: nn.Linear | None = None,
+        baseline: ReturnBaseline | None = None,
         exact_decoding: bool = True,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class RLHFTrainer(PPOTrainer):
         self.sampler = Sampler(args, settings, tokenizer, backbone, score, self.stopwatch, exact_decoding)
         self.rewards: list[str] = list(getattr(score, "names", [getattr(score, "__name__", "score")]))
         self.value_head = value_head or _zero_head(backbone)
+        self.baseline = baseline
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self.skipped = self.skipped_in_a_row = 0
         self.without_a_better = 0
@@ -191,7 +196,7 @@ class RLHFTrainer(PPOTrainer):
     def rollout(self, update: int) -> Rollout:
         """A response to each prompt of an update, with everything the update needs."""
         samples = self._sample(self._prompts(update), generator(self.args.seed, "rollout", update))
-        rollout = with_advantages(samples, self.kl_controller.coef, self.args)
+        rollout = with_advantages(samples, self.kl_controller.coef, self.args, self._baseline(samples))
         return trusted(rollout, self.settings.max_logprob_gap)
 
     def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
@@ -204,6 +209,19 @@ class RLHFTrainer(PPOTrainer):
         with whole_weights(self.accelerator, self.model):
             samples = self.sampler(self.model, own, luck[mine])
         return gather_samples(self.accelerator, samples, count, self.processing_class.pad_token_id)
+
+    def _baseline(self, samples: Samples) -> Callable[[Tensor], Tensor] | None:
+        """What foresees the returns of samples; each process reads its share of them."""
+        baseline = self.baseline
+        if baseline is None:
+            return None
+        mine = samples.rows(share_of(self.accelerator, len(samples.scores)))
+        with torch.no_grad(), whole_weights(self.accelerator, self.model), self.stopwatch("score"):
+            (own,) = self.sampler.in_slices(
+                mine.sequences, mine.attention_mask, mine.mask, lambda *given: (baseline.features(*given),)
+            )
+        features = gather_rows(self.accelerator, own)[: len(samples.scores)]
+        return lambda returns: baseline(features, returns, samples.mask)
 
     # --- 2. update --------------------------------------------------------------------------------------------
 
@@ -260,6 +278,7 @@ class RLHFTrainer(PPOTrainer):
                 "objective/length": rollout.mask.sum(1).float().mean().item(),
                 "objective/eos_rate": rollout.ended.float().mean().item(),
                 **metrics,
+                "val/explained_variance": rollout.explained,
                 "skipped_updates": self.skipped,
                 "lr": self.lr_scheduler.get_last_lr()[0],
                 "episode": self.state.episode,

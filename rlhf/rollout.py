@@ -23,7 +23,7 @@ from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
 from rlhf.oom import RowsThatFit
 from rlhf.padding import even_slices, left_margin, trimmed
-from rlhf.ppo_math import generalized_advantages, kl_per_token, shaped_rewards, whiten
+from rlhf.ppo_math import explained_variance, generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.rewards.core import Scores
 from rlhf.stop_token import stop_token_id
 from rlhf.stopwatch import Stopwatch
@@ -65,7 +65,8 @@ class Samples:
 
     def rows(self, index: Tensor) -> Self:
         """The same for some of the sequences."""
-        return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part[index] for name, part in parts.items() if isinstance(part, Tensor)})
 
     def without_padding(self) -> Self:
         """The same without the columns that are padding in every sequence, but for a few on the left."""
@@ -73,7 +74,7 @@ class Samples:
         changes: dict[str, Any] = {"sequences": sequences, "attention_mask": attention_mask}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value.ndim == 2 and field.name not in (*changes, "parts"):
+            if isinstance(value, Tensor) and value.ndim == 2 and field.name not in (*changes, "parts"):
                 changes[field.name] = value[:, : mask.shape[1]]
         return replace(self, **changes)
 
@@ -85,24 +86,38 @@ class Rollout(Samples):
     advantages: Tensor
     """(B, R), whitened."""
     returns: Tensor
-    """(B, R)."""
+    """(B, R), less the baseline: what the value head is to learn."""
+    explained: float = 0.0
+    """Share of the variance of returns that baseline and value head explain."""
 
 
-def with_advantages(samples: Samples, kl_coef: float, args: PPOConfig) -> Rollout:
+def with_advantages(
+    samples: Samples, kl_coef: float, args: PPOConfig, baseline: Callable[[Tensor], Tensor] | None = None
+) -> Rollout:
     """Rewards from scores and KL, then advantages, whitened over the whole batch.
 
     Args:
         samples: of all processes.
         kl_coef: weight of the KL in the rewards.
         args: `kl_estimator`, `whiten_rewards`, `gamma`, `lam`.
+        baseline: sums of the rewards (B, R) from each token on → what of them was to be foreseen. The value head
+            stands on it: a value is the sum of both.
     """
-    kl = kl_per_token(samples.logprobs, samples.ref_logprobs, samples.mask, args.kl_estimator)
-    rewards = shaped_rewards(samples.scores, kl, samples.mask, kl_coef)
+    mask = samples.mask
+    kl = kl_per_token(samples.logprobs, samples.ref_logprobs, mask, args.kl_estimator)
+    rewards = shaped_rewards(samples.scores, kl, mask, kl_coef)
     if args.whiten_rewards:
-        rewards = whiten(rewards, samples.mask)
-    advantages, returns = generalized_advantages(rewards, samples.values, samples.mask, args.gamma, args.lam)
-    known = {field.name: getattr(samples, field.name) for field in fields(samples)}
-    return Rollout(**known, advantages=whiten(advantages, samples.mask), returns=returns)
+        rewards = whiten(rewards, mask)
+    foreseen = torch.zeros_like(rewards)
+    if baseline is not None:
+        foreseen = baseline(generalized_advantages(rewards, foreseen, mask, args.gamma, 1.0)[1])
+    values = samples.values + foreseen
+    advantages, returns = generalized_advantages(rewards, values, mask, args.gamma, args.lam)
+    return Rollout(
+        **{field.name: getattr(samples, field.name) for field in fields(samples)},
+        advantages=whiten(advantages, mask), returns=returns - foreseen,
+        explained=explained_variance(values, returns, mask),
+    )  # fmt: skip
 
 
 def trusted(rollout: Rollout, max_logprob_gap: float | None) -> Rollout:
@@ -211,7 +226,7 @@ class Sampler:
             found = actor_critic(ids, seen, real, self.args.temperature, self.pad)
             return found.logprobs, found.values
 
-        logprobs, values = self._in_slices(sequences, attention_mask, mask, both)
+        logprobs, values = self.in_slices(sequences, attention_mask, mask, both)
         return logprobs, values
 
     @torch.no_grad()
@@ -223,12 +238,12 @@ class Sampler:
             def logprobs(ids: Tensor, seen: Tensor, real: Tensor) -> tuple[Tensor]:
                 return (masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs,)
 
-            return self._in_slices(sequences, attention_mask, mask, logprobs)[0]
+            return self.in_slices(sequences, attention_mask, mask, logprobs)[0]
 
-    def _in_slices(
+    def in_slices(
         self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, work: Callable[..., tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What `work` finds of response tokens, (B, R) each; rows of like length share a pass."""
+        """What `work` finds of response tokens, (B, R) or (B, R, K) each; rows of like length share a pass."""
         order = attention_mask.sum(1).argsort(stable=True)
         responses = mask.sum(1)[order]
         prompts = attention_mask.sum(1)[order] - responses
@@ -237,7 +252,7 @@ class Sampler:
             parts = []
             for rows in order.split(even_slices(prompts, responses, size, sequences.device)):
                 found = work(*trimmed(sequences[rows], attention_mask[rows], mask[rows]))
-                parts.append([pad(one, (0, mask.shape[1] - one.shape[1])) for one in found])
+                parts.append([pad(one, (0, 0) * (one.ndim - 2) + (0, mask.shape[1] - one.shape[1])) for one in found])
             return tuple(torch.cat(column)[order.argsort()] for column in zip(*parts, strict=True))
 
         return self._run(len(mask), attempt)

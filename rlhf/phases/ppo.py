@@ -5,7 +5,9 @@
 The gold judge, where a data source has one, is never seen here.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -16,11 +18,13 @@ from trl.experimental.ppo import PPOConfig
 
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.baseline import ReturnBaseline, StatesFunction
 from rlhf.config import PPOSection
 from rlhf.data.source import as_prompt
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
+from rlhf.logprobs import reply_hidden
 from rlhf.models import check_context, load_merged
 from rlhf.normalisation import Normalisation
 from rlhf.padding import WIDTH
@@ -78,7 +82,10 @@ def _train_policy(
     backbone = Backbone(start, run.config, tokenizer, run.device)
     widest = limits.max_prompt_tokens + -limits.max_prompt_tokens % WIDTH + args.response_length
     check_context(backbone.policy, widest, "data.max_prompt_tokens + ppo.response_length")
-    rewards = _rewards(run, reward_folder, backbone, encoder, args.local_rollout_forward_batch_size)
+    model = None
+    if reward_folder and uses_model(settings.rewards):
+        model = _reward_model(run, reward_folder, backbone, tokenizer)
+    rewards = _rewards(run, model, encoder, args.local_rollout_forward_batch_size)
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = _numbered(encoder.prompts(training))
     demonstrations: Dataset | None = None
@@ -95,6 +102,7 @@ def _train_policy(
         _numbered(encoder.prompts(held_out), len(training)) if held_out else None,
         demonstrations,
         _value_head(settings, backbone, reward_folder),
+        ReturnBaseline(_reader(model, backbone), run.config.seed) if model and settings.baseline else None,
         exact_decoding=run.config.model.precision == "fp32",
     )
     trained = count_trainable(trainer.model)
@@ -120,12 +128,9 @@ def _numbered(prompts: Dataset, first: int = 0) -> Dataset:
     return prompts.add_column("row", list(range(first, first + len(prompts))))
 
 
-def _rewards(run: Run, folder: Path | None, backbone: Backbone, encoder: Encoder, batch_size: int) -> Rewards:
+def _rewards(run: Run, model: RewardModel | None, encoder: Encoder, batch_size: int) -> Rewards:
     settings, tokenizer = run.config.ppo, encoder.tokenizer
-    learned = None
-    if folder and uses_model(settings.rewards):
-        model = _reward_model(run, folder, backbone, tokenizer)
-        learned = Learned(lambda sequences: model.score_ids(sequences, batch_size))
+    learned = Learned(lambda sequences: model.score_ids(sequences, batch_size)) if model else None
 
     def calibration() -> Columns:
         rows = calibration_rows(run)
@@ -142,6 +147,18 @@ def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrai
         return RewardModel.load(folder, tokenizer, run.config.model.precision, run.device)
     network = SharedRewardModel(backbone, backbone.add_reward_adapter(folder))
     return RewardModel(network, tokenizer.pad_token_id, Normalisation.load(folder))
+
+
+def _reader(model: RewardModel, backbone: Backbone) -> StatesFunction:
+    """Reads the reward model's hidden states, wherever it is."""
+    network: Any = model.model
+    shared = isinstance(network, SharedRewardModel)
+
+    def read(sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
+        with backbone.role("reward") if shared else nullcontext(network) as trunk:
+            return reply_hidden(trunk, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+
+    return read
 
 
 def _value_head(settings: PPOSection, backbone: Backbone, reward_folder: Path | None) -> nn.Linear | None:
