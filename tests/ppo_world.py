@@ -6,12 +6,14 @@ from transformers import TrainerCallback
 from trl.experimental.ppo import PPOConfig
 
 from rlhf.backbone import Backbone
+from rlhf.baseline import ReturnBaseline
 from rlhf.config import PPOSection
+from rlhf.logprobs import reply_hidden
 from rlhf.ppo_trainer import RLHFTrainer
 from tests.conftest import small_config
 
 
-def make_trainer(tmp_path, start, tokenizer, score, settings=None, phases=("ppo",), **arguments):
+def make_trainer(tmp_path, start, tokenizer, score, settings=None, phases=("ppo",), foresees=False, **arguments):
     config = small_config(lora={"r": 4, "alpha": 8, "dropout": 0.0, "phases": list(phases)})
     args = PPOConfig(
         output_dir=str(tmp_path / "out"),
@@ -36,7 +38,20 @@ def make_trainer(tmp_path, start, tokenizer, score, settings=None, phases=("ppo"
     prompts = Dataset.from_list([{"input_ids": [10 + i, 11 + i, *([12] * (i % 4))]} for i in range(64)])
     backbone = Backbone(start, config, tokenizer, torch.device("cpu"))
     demonstrations = Dataset.from_list([{"prompt_ids": [10, 11], "reply_ids": [20, 21, tokenizer.eos_token_id]}] * 4)
-    return RLHFTrainer(args, settings or PPOSection(), tokenizer, backbone, score, prompts, prompts, demonstrations)
+    return RLHFTrainer(
+        args, settings or PPOSection(), tokenizer, backbone, score, prompts, prompts, demonstrations,
+        baseline=ReturnBaseline(reader(backbone)) if foresees else None,
+    )  # fmt: skip
+
+
+def reader(backbone):
+    """Hidden states of the reference, in place of those of a reward model."""
+
+    def read(sequences, attention_mask, mask):
+        with backbone.role("reference") as network:
+            return reply_hidden(network, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+
+    return read
 
 
 def constant(prompts, replies):

@@ -23,7 +23,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, start, tokenizer, pha
 
     def fresh(name):
         torch.manual_seed(0)  # as the phase does: a fresh adapter is random
-        return make_trainer(tmp_path / name, start, tokenizer, lengths, settings, phases, **RUN)
+        return make_trainer(tmp_path / name, start, tokenizer, lengths, settings, phases, foresees=True, **RUN)
 
     unbroken = fresh("unbroken")
     expected = watched(unbroken)
@@ -44,6 +44,7 @@ def test_a_resumed_run_ends_like_an_unbroken_one(tmp_path, start, tokenizer, pha
     resumed.train(str(tmp_path / "broken" / "out" / "checkpoint-3"))
 
     assert same(weights(resumed), weights(unbroken))
+    assert all(torch.equal(a, b) for a, b in zip(resumed.baseline.moments, unbroken.baseline.moments, strict=True))
     assert resumed.kl_controller.coef == unbroken.kl_controller.coef != 0.05
     assert [row for row in untimed(before) if row["episode"] <= 12] + untimed(after) == untimed(expected)
 

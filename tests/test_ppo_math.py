@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlhf.ppo_math import (
     KLController,
+    explained_variance,
     generalized_advantages,
     kl_per_token,
     masked_mean,
@@ -141,3 +142,12 @@ def test_kl_controller_without_target_is_fixed():
     controller = KLController(0.1)
     controller.update(kl=50.0, episodes=1000)
     assert controller.coef == 0.1
+
+
+def test_explained_variance_by_hand():
+    returns, mask = torch.tensor([[1.0, 2.0, 3.0, 99.0]]), torch.tensor([[True, True, True, False]])
+    assert explained_variance(returns, returns, mask) == pytest.approx(1)
+    assert explained_variance(torch.zeros(1, 4), returns, mask) == pytest.approx(0)
+    assert explained_variance(torch.tensor([[1.0, 1.0, 3.0, 0.0]]), returns, mask) == pytest.approx(
+        1 - (2 / 9) / (2 / 3)
+    )

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +13,8 @@ from rlhf.config import PPOSection
 from rlhf.errors import UserError
 from rlhf.padding import PASS
 from rlhf.phases.ppo import ppo_arguments
-from rlhf.rollout import Rollout
+from rlhf.ppo_math import kl_per_token, shaped_rewards
+from rlhf.rollout import Rollout, Samples, with_advantages
 from tests.phases.helpers import tiny_run
 from tests.ppo_world import SHORT, constant, lengths, make_trainer, no_picks, one_rollout, same, watched, weights
 
@@ -355,6 +356,21 @@ def test_supervised_term_raises_the_likelihood_of_demonstrations(tmp_path, start
     before = likelihood()
     trainer.train()
     assert likelihood() > before + 1
+
+
+def test_what_is_foreseen_stands_under_the_values_and_is_not_learned_again(tmp_path, start, tokenizer):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths)
+    rollout, asked = one_rollout(trainer), []
+    samples = Samples(**{field.name: getattr(rollout, field.name) for field in fields(Samples)})
+    foreseen = torch.rand(samples.mask.shape) * samples.mask
+    based = with_advantages(samples, 0.1, trainer.args, lambda returns: asked.append(returns) or foreseen)
+    plain = with_advantages(replace(samples, values=samples.values + foreseen), 0.1, trainer.args)
+    torch.testing.assert_close(based.advantages, plain.advantages)
+    torch.testing.assert_close(based.returns, plain.returns - foreseen)
+    assert torch.equal(based.values, samples.values) and based.explained == pytest.approx(plain.explained)
+    rewards = shaped_rewards(samples.scores, kl_per_token(samples.logprobs, samples.ref_logprobs, samples.mask),
+                             samples.mask, 0.1)  # fmt: skip
+    torch.testing.assert_close(asked[0], rewards.flip(1).cumsum(1).flip(1) * samples.mask)
 
 
 def gradients_of_a_step(tmp_path, start, tokenizer, value, vf_coef):
