@@ -28,6 +28,7 @@ from benchmarks.memory import forget_peak, held_mb, peak_mb, peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.baseline import ReturnBaseline, states_of
 from rlhf.config import Config, PPOSection, Shape, parse_config
 from rlhf.models import from_scratch, trainable_model
 from rlhf.ppo_trainer import RLHFTrainer
@@ -187,7 +188,8 @@ def run_ours(job: Job, folder: Path) -> dict[str, Any]:
         arguments(job, folder, in_micro_batches(job, min(job.micro_batch, job.batch // job.minibatches))),
         PPOSection(eval_prompts=0), tokenizer, backbone,
         lambda prompts, replies: rewards.score_ids([p + r for p, r in zip(prompts, replies, strict=True)], size),
-        prompt_rows(job), exact_decoding=job.dtype == "fp32", callbacks=[watch],
+        prompt_rows(job), baseline=ReturnBaseline(states_of(rewards, backbone)), exact_decoding=job.dtype == "fp32",
+        callbacks=[watch],
     )  # fmt: skip
     trainer.train()
     return watch.result(job)

@@ -1,6 +1,6 @@
 """What returns the reward model foresees: a regression that stands under the value head, at the price of one more pass.
 
-    baseline = ReturnBaseline(read_states)
+    baseline = ReturnBaseline(states_of(reward_model, backbone))
     features = baseline.features(sequences, attention_mask, mask)
     foreseen = baseline(features, returns, mask)     # by a regression that has not seen these replies; then it learns
 
@@ -10,11 +10,15 @@ value head learns what is left. B sequences, R response tokens, K features.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from contextlib import nullcontext
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from reward_model import RewardModel
+from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.logprobs import reply_hidden
 from rlhf.randomness import generator
 
 StatesFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -29,6 +33,18 @@ DECAY = 0.9
 """Weight of a rollout after each further one: returns change with the policy."""
 PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, float("inf"))
 """Candidates for the ridge penalty, in mean variances of a feature; infinity foresees the mean."""
+
+
+def states_of(model: RewardModel, backbone: Backbone) -> StatesFunction:
+    """Reads the hidden states of a reward model, on the backbone or beside it."""
+    network: Any = model.model
+    shared = isinstance(network, SharedRewardModel)
+
+    def read(sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
+        with backbone.role("reward") if shared else nullcontext(network) as trunk:
+            return reply_hidden(trunk, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+
+    return read
 
 
 class Moments(NamedTuple):

@@ -5,9 +5,7 @@
 The gold judge, where a data source has one, is never seen here.
 """
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -18,13 +16,12 @@ from trl.experimental.ppo import PPOConfig
 
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
-from rlhf.baseline import ReturnBaseline, StatesFunction
+from rlhf.baseline import ReturnBaseline, states_of
 from rlhf.config import PPOSection
 from rlhf.data.source import as_prompt
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
-from rlhf.logprobs import reply_hidden
 from rlhf.models import check_context, load_merged
 from rlhf.normalisation import Normalisation
 from rlhf.padding import WIDTH
@@ -102,7 +99,7 @@ def _train_policy(
         _numbered(encoder.prompts(held_out), len(training)) if held_out else None,
         demonstrations,
         _value_head(settings, backbone, reward_folder),
-        ReturnBaseline(_reader(model, backbone), run.config.seed) if model and settings.baseline else None,
+        ReturnBaseline(states_of(model, backbone), run.config.seed) if model and settings.baseline else None,
         exact_decoding=run.config.model.precision == "fp32",
     )
     trained = count_trainable(trainer.model)
@@ -147,18 +144,6 @@ def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrai
         return RewardModel.load(folder, tokenizer, run.config.model.precision, run.device)
     network = SharedRewardModel(backbone, backbone.add_reward_adapter(folder))
     return RewardModel(network, tokenizer.pad_token_id, Normalisation.load(folder))
-
-
-def _reader(model: RewardModel, backbone: Backbone) -> StatesFunction:
-    """Reads the reward model's hidden states, wherever it is."""
-    network: Any = model.model
-    shared = isinstance(network, SharedRewardModel)
-
-    def read(sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
-        with backbone.role("reward") if shared else nullcontext(network) as trunk:
-            return reply_hidden(trunk, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
-
-    return read
 
 
 def _value_head(settings: PPOSection, backbone: Backbone, reward_folder: Path | None) -> nn.Linear | None:
