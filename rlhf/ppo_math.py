@@ -84,7 +84,7 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float) -> ClippedLoss:
     """Half the squared error, or that of the prediction held within ±clip of the old one if larger; inputs (B, T)."""
-    near = old_values + (values - old_values).clamp(-clip, clip)
+    near = values.clamp(old_values - clip, old_values + clip)  # exactly the value where it is near
     plain, clipped = (values - returns) ** 2, (near - returns) ** 2
     return ClippedLoss(
         0.5 * masked_mean(torch.maximum(plain, clipped), mask), masked_mean((clipped > plain).float(), mask)
