@@ -12,11 +12,18 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from rlhf.allocator import keep_freed_memory
-from rlhf.command_line import parse_arguments, tell
-from rlhf.errors import UserError, nearest
-from rlhf.interrupt import insistent_interrupt
-from rlhf.threads import choose_wait_policy
+try:
+    from rlhf.allocator import keep_freed_memory
+    from rlhf.command_line import parse_arguments, tell
+    from rlhf.errors import UserError, nearest
+    from rlhf.interrupt import insistent_interrupt
+    from rlhf.threads import choose_wait_policy
+except ModuleNotFoundError as missing:
+    print(
+        f"error: {missing.name} is not installed here.\n  to do: make venv, then source .venv/bin/activate",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 PHASES = {
     "base": ("rlhf.phases.base", "pretrain a from-scratch model on plain text; leaves DIR/base"),
@@ -38,13 +45,15 @@ def run(args: Namespace) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from dataloader import DataRoom, check_sources
     from rlhf.config import load_config
-    from rlhf.preflight import check_launcher, check_model_name, check_output
+    from rlhf.preflight import check_critic, check_launcher, check_model_name, check_output
 
     config = load_config(args.config, args.set)
     folder = Path(args.output or f"models/{Path(args.config).stem}")
     check_launcher(args.phase, config)
     check_output(folder)
-    check_sources(config)
+    check_critic(config)
+    if args.phase != "plan":  # which reads no data
+        check_sources(config)
     check_model_name(config)
     choose_wait_policy()
     keep_freed_memory()

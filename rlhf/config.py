@@ -328,7 +328,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{path} holds no settings.", expected="a YAML mapping", found=type(values).__name__)
     for override in overrides:
         _apply_override(values, override)
-    return parse_config(values, origin=str(path))
+    return parse_config(values, origin=f"{path} with --set {' '.join(overrides)}" if overrides else str(path))
 
 
 def parse_config(values: dict[str, Any], origin: str = "config") -> Config:

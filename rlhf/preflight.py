@@ -3,6 +3,7 @@
 check_output(Path("models/tiny"))
 check_model_name(config)
 check_launcher("ppo", config)
+check_critic(config)
 """
 
 import os
@@ -31,6 +32,14 @@ def check_model_name(config: Config) -> None:
         from rlhf.hub import reachable_or_cached  # only this needs the hub's library
 
         reachable_or_cached(config.model.name, "model")
+
+
+def check_critic(config: Config) -> None:
+    """Refuse a critic adapter whose start, the reward model, will be no adapter itself. Raises `UserError`."""
+    if config.ppo.value == "adapter" and not {"reward", "ppo"} <= set(config.lora.phases):
+        raise UserError("ppo.value is adapter, but reward model and policy are not both adapters.",
+                        expected="reward and ppo in lora.phases", found=f"lora.phases: {config.lora.phases}",
+                        remedy="--set 'lora.phases=[sft, reward, ppo]', or ppo.value=detached")  # fmt: skip
 
 
 def check_launcher(phase: str, config: Config) -> None:

@@ -29,7 +29,19 @@ def check_trainer_sections(config: Config) -> None:
         config_class = getattr(importlib.import_module(module), name)
         check_trainer_args(section, settings.trainer_args, config_class)
         if section == "ppo":
+            _check_episodes(settings.trainer_args)
             _check_minibatches(settings.trainer_args, config_class)
+
+
+def _check_episodes(given: dict[str, Any]) -> None:
+    """Refuse a run of no updates. Raises `UserError`."""
+    if (episodes := given.get("total_episodes")) is not None and episodes < 1:
+        raise UserError(
+            "PPO would make no update.",
+            expected="ppo.total_episodes of at least 1, which is rounded up to whole batches",
+            found=str(episodes),
+            remedy="raise ppo.total_episodes",
+        )
 
 
 def _check_minibatches(given: dict[str, Any], config_class: type) -> None:

@@ -157,7 +157,10 @@ def _one_line(row: dict[str, Any], max_steps: int) -> str:
 
 
 def _short_name(key: str) -> str:
-    """Without its group; of one reward among several, with the reward's name."""
+    """Without its group, unless other groups have the same names; of a reward among several, with the reward's name."""
+    group = key.partition("/")[0]
+    if group in ("time", "val", "eval") and "rewards/" not in key:
+        return key
     return key.partition("rewards/")[2] or key.split("/")[-1]
 
 
@@ -247,6 +250,8 @@ def prepare(trainer: Trainer, run: Run, result: str, section: str) -> Path | Non
         if trainer.is_world_process_zero():
             tqdm.write(f"resuming {result} from {checkpoint.name}")
     elif trainer.is_world_process_zero():
+        if run.resume and (folder / METRICS_FILE).is_file():
+            tqdm.write(f"{result} left no checkpoint: it starts from the beginning")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         save_config(config, folder)

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataloader import DataRoom
 from rlhf.config import Config, DataSection, PPOSection, Section, SourceSpec, TrainingSection, load_config, save_config
 from rlhf.errors import UserError
+from rlhf.phases.ppo import ppo_arguments
+from rlhf.run import Run
 from tests.conftest import small_config
 
 REPO = Path(__file__).parent.parent
@@ -325,9 +328,11 @@ def test_trainer_keys_are_checked_for_all_phases(minimal, override, parts):
         (["ppo.num_mini_batches='3'"], "into 3 equal"),
         (["ppo.gradient_accumulation_steps=0"], "of 0 "),
         (["ppo.per_device_train_batch_size=4", "ppo.gradient_accumulation_steps=2", "ppo.num_mini_batches=8"], ""),
+        (["ppo.total_episodes=0"], "no update"),
+        (["ppo.total_episodes=-5"], "no update"),
     ],
 )
-def test_a_ppo_batch_that_does_not_fall_into_minibatches_is_refused(minimal, overrides, refused):
+def test_a_ppo_run_of_no_updates_or_of_unequal_minibatches_is_refused(minimal, overrides, refused):
     from rlhf.trainer_keys import check_trainer_sections
 
     config = load_config(minimal, overrides)
@@ -336,3 +341,13 @@ def test_a_ppo_batch_that_does_not_fall_into_minibatches_is_refused(minimal, ove
             check_trainer_sections(config)
     else:
         check_trainer_sections(config)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_shipped_ppo_run_leaves_several_checkpoints_to_resume_from(path, tmp_path):
+    config = load_config(path)
+    args = ppo_arguments(Run(config, tmp_path, DataRoom(config)), "ppo")
+    rows = args.gradient_accumulation_steps  # with "auto", the whole batch
+    if "per_device_train_batch_size" in config.ppo.trainer_args:
+        rows *= args.per_device_train_batch_size
+    assert args.save_strategy == "steps" and args.total_episodes // rows >= 3 * args.save_steps

@@ -483,3 +483,9 @@ def test_the_gpu_configuration_runs_every_phase_on_a_cpu_with_local_names(comman
         assert adapter["base_model_name_or_path"] == str(tmp_path / "neo")
     report = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
     assert set(report["systems"]["SPP"]["ood"]) == {"typos", "paraphrase", "long_context", "held_out"}
+
+
+def test_without_the_packages_it_says_how_to_install_them():
+    code = "import runpy, sys; sys.modules['psutil'] = None; runpy.run_path('main.py', run_name='__main__')"
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert_one_message(found.returncode, found.stderr, "psutil is not installed", "make venv")

@@ -2,7 +2,7 @@ import pytest
 
 from rlhf import preflight
 from rlhf.errors import UserError
-from rlhf.preflight import check_launcher
+from rlhf.preflight import check_critic, check_launcher
 from tests.conftest import SMALL, small_config
 
 QUANTISED = {"name": "anything", "precision": "8bit"}
@@ -39,3 +39,11 @@ def test_a_missing_deepspeed_is_named_with_its_command(monkeypatch, config):
         check_launcher("sft", config)
     monkeypatch.setattr(preflight, "find_spec", lambda name: name)
     check_launcher("sft", config)
+
+
+@pytest.mark.parametrize("phases", [["ppo"], ["reward"], []])
+def test_a_critic_adapter_without_a_reward_adapter_is_refused_before_anything_is_trained(phases):
+    with pytest.raises(UserError, match="not both adapters"):
+        check_critic(small_config(ppo={"value": "adapter"}, lora=SMALL["lora"] | {"phases": phases}))
+    check_critic(small_config(ppo={"value": "adapter"}, lora=LORA))
+    check_critic(small_config(lora=SMALL["lora"] | {"phases": phases}))

@@ -148,7 +148,7 @@ def _change(before: Values, after: Values) -> str:
     if a is None or b is None:
         return "The rewards of SO and SPP are not finite numbers: they cannot be compared."
     first, second = (with_interval(s[f"{key}_mean"], s[f"{key}_ci95"]) for s in (before, after))
-    if a == b:
+    if number(a) == number(b):
         return f"PPO left the mean {label} of the SFT model at {first}."
     sentence = f"PPO {'raised' if b > a else 'lowered'} the mean {label} of the SFT model from {first} to {second}"
     ends = before[f"{key}_ci95"], after[f"{key}_ci95"]

@@ -62,6 +62,7 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
         "stop_token": "eos" if run.config.ppo.trainer_args.get("stop_token_id") is None else None,
         "adam_epsilon": 1e-5,
         "eval_steps": 10,
+        "save_steps": run.config.ppo.trainer_args.get("eval_steps", 10),
     }
     return trainer_arguments(PPOConfig, run, result, "ppo", defaults)
 
