@@ -99,9 +99,8 @@ class ReturnBaseline:
         width = states.shape[-1]
         if width <= FEATURES:
             return states
-        return states @ (torch.randn(width, FEATURES, generator=generator(self.seed, "baseline")) / width**0.5).to(
-            states
-        )
+        projection = torch.randn(width, FEATURES, generator=generator(self.seed, "baseline")) / width**0.5
+        return states @ projection.to(states)
 
     def __call__(self, features: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         """The returns foreseen (B, R), 0 on padding and where the numbers are not finite; then learns from them.
@@ -112,7 +111,7 @@ class ReturnBaseline:
             mask: (B, R) boolean.
         """
         real = mask.cpu()
-        x, y = features.double().cpu(), returns.double().cpu()
+        x, y = features.cpu().double(), returns.cpu().double()
         if not (x[real].isfinite().all() and y[real].isfinite().all()):
             return torch.zeros_like(returns)
         folds = torch.arange(len(y)) % min(FOLDS, len(y))
@@ -130,4 +129,4 @@ class ReturnBaseline:
                 rows = folds == f
                 foreseen[:, rows] = torch.einsum("brk,pk->pbr", x[rows], weights) + intercepts[:, None, None]
         error = ((foreseen - y)[:, real] ** 2).mean(1)
-        return (foreseen[error.argmin()] * real).to(returns)
+        return foreseen[error.argmin()].where(real, 0.0).to(returns)

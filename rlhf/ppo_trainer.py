@@ -196,7 +196,9 @@ class RLHFTrainer(PPOTrainer):
     def rollout(self, update: int) -> Rollout:
         """A response to each prompt of an update, with everything the update needs."""
         samples = self._sample(self._prompts(update), generator(self.args.seed, "rollout", update))
-        rollout = with_advantages(samples, self.kl_controller.coef, self.args, self._baseline(samples))
+        baseline = self._baseline(samples)
+        with self.stopwatch("score"):
+            rollout = with_advantages(samples, self.kl_controller.coef, self.args, baseline)
         return trusted(rollout, self.settings.max_logprob_gap)
 
     def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
