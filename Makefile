@@ -23,7 +23,7 @@ dev: $(VENV)/.installed-dev         ## the same, and what lint and tests need
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # once, for the many processes of the tests
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # once, for the many processes of the tests
 	touch $@
 
 demo: venv      ## SFT, reward model, PPO and report on the embedded default

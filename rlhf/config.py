@@ -227,10 +227,10 @@ class PPOSection(TrainingSection):
     """Clip the normalised reward to ±this."""
     sft_coef: float = Field(default=0.0, ge=0, lt=1)
     """α in (1-α)·L_ppo + α·L_sft: the supervised term mixed into each update."""
-    value: Literal["shared", "detached", "adapter"] = "detached"
+    value: Literal["auto", "shared", "detached", "adapter"] = "auto"
     """Where values come from: a linear head on the policy's trunk, whose loss trains the trunk, too (shared) or not
     (detached), or an adapter of its own that starts as the reward model, which must then be an adapter on the same
-    base."""
+    base. auto: detached where the baseline leaves it little to learn, else shared."""
     baseline: bool = True
     """Where the learned reward model is among the rewards, a regression on its hidden states foresees returns, and the
     value head learns what is left; costs a pass of the reward model."""

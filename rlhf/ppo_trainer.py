@@ -134,7 +134,9 @@ class RLHFTrainer(PPOTrainer):
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Called by the stock constructor once the modules stand: the place to put the value head on the trunk."""
-        self.model = ActorCritic(self.backbone, self.value_head, self.settings.value == "detached")
+        value = self.settings.value
+        detached = value == "detached" or (value == "auto" and self.baseline is not None)
+        self.model = ActorCritic(self.backbone, self.value_head, detached)
         self.model.config = self.policy_model.config
         if deepspeed := self.accelerator.state.deepspeed_plugin:  # which clips by itself
             deepspeed.deepspeed_config["gradient_clipping"] = self.args.max_grad_norm or 0.0

@@ -39,7 +39,7 @@ def check_critic(config: Config) -> None:
     if config.ppo.value == "adapter" and not {"reward", "ppo"} <= set(config.lora.phases):
         raise UserError("ppo.value is adapter, but reward model and policy are not both adapters.",
                         expected="reward and ppo in lora.phases", found=f"lora.phases: {config.lora.phases}",
-                        remedy="--set 'lora.phases=[sft, reward, ppo]', or ppo.value=detached")  # fmt: skip
+                        remedy="--set 'lora.phases=[sft, reward, ppo]', or ppo.value=auto")  # fmt: skip
 
 
 def check_launcher(phase: str, config: Config) -> None:

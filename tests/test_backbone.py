@@ -155,7 +155,7 @@ def test_a_critic_adapter_starts_as_the_reward_model_and_is_trained(carried, tok
         SharedRewardModel(backbone, backbone.add_reward_adapter(folder)), tokenizer.pad_token_id, normalisation
     )
     head = normalisation.of_head(backbone.add_reward_adapter(folder, "value"))
-    actor_critic = ActorCritic(backbone, head)
+    actor_critic = ActorCritic(backbone, head, detached=False)
     sequences = torch.tensor([SEQUENCES[0], [60, 61, 62, 63]])
     mask = torch.ones(2, 2, dtype=torch.bool)
     scores = actor_critic(sequences, torch.ones_like(sequences), mask, 1.0, tokenizer.pad_token_id)

@@ -397,3 +397,12 @@ def test_the_loss_of_detached_values_trains_the_head_and_leaves_the_trunk_to_the
     for name, gradient in detached.items():
         torch.testing.assert_close(gradient, alone[name])
     assert any((shared[name] - gradient).abs().max() > 1e-3 for name, gradient in detached.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "foresees", "detached"),
+    [("auto", True, True), ("auto", False, False), ("shared", True, False), ("detached", False, True)],
+)
+def test_a_head_with_a_baseline_under_it_leaves_the_trunk_alone(tmp_path, start, tokenizer, value, foresees, detached):
+    trainer = make_trainer(tmp_path, start, tokenizer, lengths, PPOSection(value=value), foresees=foresees)
+    assert trainer.model.detached == detached

@@ -155,7 +155,7 @@ def _value_head(settings: PPOSection, backbone: Backbone, reward_folder: Path | 
         raise UserError(
             "ppo.value is adapter, but the reward model is no adapter on the policy's base weights.",
             expected=f"ppo and reward in lora.phases, and {reward_folder} trained from the same model",
-            remedy="--set ppo.value=detached",
+            remedy="--set ppo.value=auto",
         )
     head = backbone.add_reward_adapter(reward_folder, "value")
     return Normalisation.load(reward_folder).of_head(head)
