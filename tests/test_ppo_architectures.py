@@ -117,6 +117,8 @@ def test_a_run_moves_the_policy_keeps_the_reference_and_can_be_loaded(tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "phases"), [("llama", ("ppo",)), ("qwen3", ())], ids=["llama-lora", "qwen3-full"])
 def test_learns_to_prefer_a_token(tmp_path, tokenizer, kind, phases):
+    """The token is one of 300, so it takes luck to meet it: learning sets in between the fifth and the 14th update."""
+
     def score(prompts, replies):
         return torch.tensor([sum(token == 42 for token in reply) / 4 for reply in replies])
 
@@ -124,7 +126,7 @@ def test_learns_to_prefer_a_token(tmp_path, tokenizer, kind, phases):
     tokenizer.save_pretrained(tmp_path / kind)
     torch.manual_seed(0)
     trainer = make_trainer(
-        tmp_path, tmp_path / kind, tokenizer, score, phases=phases, total_episodes=64 * 12, kl_coef=0.0,
+        tmp_path, tmp_path / kind, tokenizer, score, phases=phases, total_episodes=64 * 24, kl_coef=0.0,
         per_device_train_batch_size=64, gradient_accumulation_steps=1, learning_rate=5e-2 if phases else 1e-2,
         eval_steps=1000,
     )  # fmt: skip
