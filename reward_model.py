@@ -69,8 +69,7 @@ class RewardModel:
         Sequences are scored in order of length, so that a batch holds little padding. A batch for which memory runs out
         is halved.
         """
-        rows = max(1, min(batch_size, len(sequences)))
-        return self.rows.run(rows, lambda size: self._score(sequences, size))
+        return self.rows.run(max(1, min(batch_size, len(sequences))), lambda size: self._score(sequences, size))
 
     def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
         device = next(self.model.parameters()).device

@@ -244,13 +244,12 @@ class Sampler:
         self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, work: Callable[..., tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """What `work` finds of response tokens, (B, R) or (B, R, K) each; rows of like length share a pass."""
-        order = attention_mask.sum(1).argsort(stable=True)
+        total, order = attention_mask.sum(1).sort(stable=True)
         responses = mask.sum(1)[order]
-        prompts = attention_mask.sum(1)[order] - responses
 
         def attempt(size: int) -> tuple[Tensor, ...]:
             parts = []
-            for rows in order.split(even_slices(prompts, responses, size, sequences.device)):
+            for rows in order.split(even_slices(total - responses, responses, size, sequences.device)):
                 found = work(*trimmed(sequences[rows], attention_mask[rows], mask[rows]))
                 parts.append([pad(one, (0, 0) * (one.ndim - 2) + (0, mask.shape[1] - one.shape[1])) for one in found])
             return tuple(torch.cat(column)[order.argsort()] for column in zip(*parts, strict=True))
