@@ -6,7 +6,8 @@ The score of a sequence is read at its last token (end of sequence, or the last 
 mean 0 and standard deviation 1 on held-out demonstrations, so that rewards of different models have one scale.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ from trl import RewardTrainer
 from rlhf.config import Precision
 from rlhf.fused import fuse_kernels
 from rlhf.global_batch import GlobalBatchTrainer
+from rlhf.logprobs import causal_lm
 from rlhf.models import base_of, is_adapter, load_base
 from rlhf.normalisation import Normalisation
 from rlhf.oom import RowsThatFit, SplittingTrainer
 from rlhf.padding import WIDTH, even_slices, pad_right
+
+NoteStates = Callable[[Tensor, Tensor], None]
+"""Takes the numbers (n,) of sequences and their last hidden states (n, T, D), padding on the right."""
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None = None) -> Tensor:
@@ -63,24 +68,45 @@ class RewardModel:
         return cls(model, tokenizer.pad_token_id, Normalisation.load(folder))
 
     @torch.no_grad()
-    def score_ids(self, sequences: list[list[int]], batch_size: int = 64) -> Tensor:
+    def score_ids(self, sequences: list[list[int]], batch_size: int = 64, note: NoteStates | None = None) -> Tensor:
         """Normalised rewards (N,), fp32 on the CPU, of N token sequences (prompt and reply, no padding).
 
         Sequences are scored in order of length, so that a batch holds little padding. A batch for which memory runs out
         is halved.
-        """
-        return self.rows.run(max(1, min(batch_size, len(sequences))), lambda size: self._score(sequences, size))
 
-    def _score(self, sequences: list[list[int]], batch_size: int) -> Tensor:
+        Args:
+            sequences: N lists of token ids.
+            batch_size: sequences at a time, at most.
+            note: is told the hidden states that the scores were read from.
+        """
+        size = max(1, min(batch_size, len(sequences)))
+        return self.rows.run(size, lambda size: self._score(sequences, size, note))
+
+    def _score(self, sequences: list[list[int]], batch_size: int, note: NoteStates | None) -> Tensor:
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(s) for s in sequences])
         order = lengths.argsort(stable=True)
         rewards = torch.empty(len(sequences))
         for rows in order.split(even_slices(lengths[order], torch.zeros_like(lengths), batch_size, device)):
             ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
-            logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+            with _states_of(self.model) as states:
+                logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
             rewards[rows] = logits.squeeze(-1).float().cpu()
+            if note:
+                note(rows, states.pop())
         return self.normalisation(rewards)
+
+
+@contextmanager
+def _states_of(model: Any) -> Iterator[list[Tensor]]:
+    """Collects the last hidden states (B, T, D) of each pass through a classifier's trunk."""
+    states: list[Tensor] = []
+    trunk = causal_lm(model).base_model
+    hook = trunk.register_forward_hook(lambda module, given, output: states.append(output.last_hidden_state))
+    try:
+        yield states
+    finally:
+        hook.remove()
 
 
 class PairwiseRewardTrainer(SplittingTrainer, GlobalBatchTrainer, RewardTrainer):

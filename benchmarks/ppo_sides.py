@@ -28,10 +28,11 @@ from benchmarks.memory import forget_peak, held_mb, peak_mb, peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
-from rlhf.baseline import ReturnBaseline, states_of
+from rlhf.baseline import ReturnBaseline, reader
 from rlhf.config import Config, PPOSection, Shape, parse_config
 from rlhf.models import from_scratch, trainable_model
 from rlhf.ppo_trainer import RLHFTrainer
+from rlhf.rewards.core import Scores
 from rlhf.stopwatch import now
 
 TARGETS = ["q_proj", "v_proj"]
@@ -182,14 +183,17 @@ def run_ours(job: Job, folder: Path) -> dict[str, Any]:
     rewards = RewardModel(
         SharedRewardModel(backbone, reward_head(folder, backbone, config, tokenizer)), tokenizer.pad_token_id
     )
-    size = job.rollout_batch or job.batch
+    read = reader(rewards, job.rollout_batch or job.batch)
+
+    def score(prompts: list[list[int]], replies: list[list[int]]) -> Scores:
+        found, features = read(prompts, replies)
+        return Scores(found, found.unsqueeze(1), features)
+
     watch = Watch(lambda: trainer.stopwatch.seconds)
     trainer = RLHFTrainer(
         arguments(job, folder, in_micro_batches(job, min(job.micro_batch, job.batch // job.minibatches))),
         PPOSection(eval_prompts=0), tokenizer, backbone,
-        lambda prompts, replies: rewards.score_ids([p + r for p, r in zip(prompts, replies, strict=True)], size),
-        prompt_rows(job), baseline=ReturnBaseline(states_of(rewards, backbone)), exact_decoding=job.dtype == "fp32",
-        callbacks=[watch],
+        score, prompt_rows(job), baseline=ReturnBaseline(), exact_decoding=job.dtype == "fp32", callbacks=[watch],
     )  # fmt: skip
     trainer.train()
     return watch.result(job)

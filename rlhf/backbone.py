@@ -139,13 +139,15 @@ class SharedRewardModel(nn.Module):
         self.head = head
         self._backbone = lambda: backbone
 
+    @property
+    def base_model(self) -> nn.Module:
+        """The trunk, as in transformers' models; it is in this role only during a pass."""
+        return causal_lm(self._backbone().policy).base_model
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> SimpleNamespace:
         """`logits` (B, 1) at the last real token of sequences (B, T) that are padded on the right."""
-        with self._backbone().role("reward") as network:
-            hidden = (
-                causal_lm(network)
-                .base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
-                .last_hidden_state
-            )
+        with self._backbone().role("reward"):
+            passed = self.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+        hidden = passed.last_hidden_state
         last = attention_mask.sum(1) - 1
         return SimpleNamespace(logits=self.head(hidden[torch.arange(len(last)), last].to(self.head.weight.dtype)))

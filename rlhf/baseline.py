@@ -1,29 +1,25 @@
-"""What returns the reward model foresees: a regression that stands under the value head, at the price of one more pass.
+"""What returns the reward model foresees: a regression that stands under the value head, at next to no price.
 
-    baseline = ReturnBaseline(states_of(reward_model, backbone))
-    features = baseline.features(sequences, attention_mask, mask)
-    foreseen = baseline(features, returns, mask)     # by a regression that has not seen these replies; then it learns
+    read = reader(reward_model)
+    scores, features = read(prompts, replies)                # one pass of the reward model for both
+    foreseen = ReturnBaseline()(features, returns, mask)     # by a regression that has not seen these; then it learns
 
 The reward model has read what makes a reply good long before a value head has learned it from rewards. Its hidden state
 before each token is therefore regressed on the return of that token, anew with each rollout and without gradients; the
-value head learns what is left. B sequences, R response tokens, K features.
+value head learns what is left. N replies, R response tokens, K features.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from reward_model import RewardModel
-from rlhf.backbone import Backbone, SharedRewardModel
-from rlhf.logprobs import reply_hidden
 from rlhf.randomness import generator
 
-StatesFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Sequences (B, P + R), their attention mask and the mask (B, R) of responses → hidden states (B, R, D) before each
-response token."""
+ReadFunction = Callable[[list[list[int]], list[list[int]]], tuple[Tensor, Tensor]]
+"""Prompts and replies in token ids → rewards (N,) and features (N, R, K), R the longest reply."""
 
 FEATURES = 256
 """Wider states are projected at random to so many numbers, so that the regression stays cheap for any model."""
@@ -35,16 +31,38 @@ PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, float("inf"))
 """Candidates for the ridge penalty, in mean variances of a feature; infinity foresees the mean."""
 
 
-def states_of(model: RewardModel, backbone: Backbone) -> StatesFunction:
-    """Reads the hidden states of a reward model, on the backbone or beside it."""
-    network: Any = model.model
-    shared = isinstance(network, SharedRewardModel)
+def reader(model: RewardModel, batch_size: int = 64, seed: int = 0) -> ReadFunction:
+    """Reads replies once: what the reward model gives them, and its hidden state before each of their tokens.
 
-    def read(sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
-        with backbone.role("reward") if shared else nullcontext(network) as trunk:
-            return reply_hidden(trunk, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+    Args:
+        model: on the backbone or beside it.
+        batch_size: replies at a time, at most.
+        seed: of the random projection of wide states.
+    """
+
+    def read(prompts: list[list[int]], replies: list[list[int]]) -> tuple[Tensor, Tensor]:
+        before = torch.tensor([len(prompt) for prompt in prompts]) - 1
+        tokens = torch.arange(max(map(len, replies), default=0))
+        features: dict[int, Tensor] = {}
+
+        def note(rows: Tensor, states: Tensor) -> None:
+            at = (before[rows, None] + tokens).clamp(max=states.shape[1] - 1)  # beyond the end: padding
+            of_replies = states[torch.arange(len(rows))[:, None], at]
+            features.update(zip(rows.tolist(), as_features(of_replies, seed), strict=True))
+
+        scores = model.score_ids([p + r for p, r in zip(prompts, replies, strict=True)], batch_size, note)
+        return scores, torch.stack([features[row] for row in range(len(scores))])
 
     return read
+
+
+def as_features(states: Tensor, seed: int) -> Tensor:
+    """(…, K) fp32 of states (…, D): the same where D is at most `FEATURES`, else K = `FEATURES`."""
+    states, width = states.float(), states.shape[-1]
+    if width <= FEATURES:
+        return states
+    projection = torch.randn(width, FEATURES, generator=generator(seed, "baseline")) / width**0.5
+    return states @ projection.to(states)
 
 
 class Moments(NamedTuple):
@@ -80,35 +98,19 @@ class Moments(NamedTuple):
 
 
 class ReturnBaseline:
-    """Ridge regression of returns on the reward model's states, over the rollouts so far.
+    """Ridge regression of returns on the reward model's states, over the rollouts so far."""
 
-    Args:
-        read: gives the states.
-        seed: of the random projection.
-    """
-
-    def __init__(self, read: StatesFunction, seed: int = 0) -> None:
-        self.read = read
-        self.seed = seed
+    def __init__(self) -> None:
         self.moments: Moments | None = None
         """Of the rollouts so far; what a checkpoint keeps."""
 
-    def features(self, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
-        """(B, R, K), K at most `FEATURES`."""
-        states = self.read(sequences, attention_mask, mask).float()
-        width = states.shape[-1]
-        if width <= FEATURES:
-            return states
-        projection = torch.randn(width, FEATURES, generator=generator(self.seed, "baseline")) / width**0.5
-        return states @ projection.to(states)
-
     def __call__(self, features: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """The returns foreseen (B, R), 0 on padding and where the numbers are not finite; then learns from them.
+        """The returns foreseen (N, R), 0 on padding and where the numbers are not finite; then learns from them.
 
         Args:
-            features: (B, R, K).
-            returns: (B, R), discounted sums of the rewards from each token on.
-            mask: (B, R) boolean.
+            features: (N, R, K).
+            returns: (N, R), discounted sums of the rewards from each token on.
+            mask: (N, R) boolean.
         """
         real = mask.cpu()
         x, y = features.cpu().double(), returns.cpu().double()

@@ -35,7 +35,7 @@ def gather_rows(accelerator: Accelerator, values: Tensor, fill: int = 0) -> Tens
         return values
     dtype = values.dtype
     values = values.to(torch.int64) if dtype == torch.bool else values  # not every backend sends booleans
-    if values.ndim == 2:
+    if values.ndim > 1:
         values = accelerator.pad_across_processes(values, dim=1, pad_index=fill)
     everyone = accelerator.gather(values.contiguous()).unflatten(0, (accelerator.num_processes, -1))
     return everyone.transpose(0, 1).flatten(0, 1).to(dtype)

@@ -8,7 +8,6 @@ corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +23,7 @@ from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone
 from rlhf.baseline import ReturnBaseline
 from rlhf.config import PPOSection
-from rlhf.distributed import gather_rows, gather_samples, share_of
+from rlhf.distributed import gather_samples, share_of
 from rlhf.early_stop import reason_to_stop
 from rlhf.errors import UserError
 from rlhf.padding import prompt_collator
@@ -66,7 +65,7 @@ class RLHFTrainer(PPOTrainer):
         eval_prompts: held-out rows of the same form, or None.
         demonstrations: rows {"prompt_ids", "reply_ids"} for the supervised term; needed if settings.sft_coef > 0.
         value_head: D → 1; by default on the trunk's last hidden state, and zero.
-        baseline: foresees returns under the value head.
+        baseline: foresees returns under the value head, from the features that `score` gives then.
         exact_decoding: as for `Sampler`.
         callbacks: as for any Trainer.
     """
@@ -198,9 +197,8 @@ class RLHFTrainer(PPOTrainer):
     def rollout(self, update: int) -> Rollout:
         """A response to each prompt of an update, with everything the update needs."""
         samples = self._sample(self._prompts(update), generator(self.args.seed, "rollout", update))
-        baseline = self._baseline(samples)
         with self.stopwatch("score"):
-            rollout = with_advantages(samples, self.kl_controller.coef, self.args, baseline)
+            rollout = with_advantages(samples, self.kl_controller.coef, self.args, self.baseline)
         return trusted(rollout, self.settings.max_logprob_gap)
 
     def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
@@ -213,19 +211,6 @@ class RLHFTrainer(PPOTrainer):
         with whole_weights(self.accelerator, self.model):
             samples = self.sampler(self.model, own, luck[mine])
         return gather_samples(self.accelerator, samples, count, self.processing_class.pad_token_id)
-
-    def _baseline(self, samples: Samples) -> Callable[[Tensor], Tensor] | None:
-        """What foresees the returns of samples; each process reads its share of them."""
-        baseline = self.baseline
-        if baseline is None:
-            return None
-        mine = samples.rows(share_of(self.accelerator, len(samples.scores)))
-        with torch.no_grad(), whole_weights(self.accelerator, self.model), self.stopwatch("score"):
-            (own,) = self.sampler.in_slices(
-                mine.sequences, mine.attention_mask, mine.mask, lambda *given: (baseline.features(*given),)
-            )
-        features = gather_rows(self.accelerator, own)[: len(samples.scores)]
-        return lambda returns: baseline(features, returns, samples.mask)
 
     # --- 2. update --------------------------------------------------------------------------------------------
 
@@ -282,7 +267,7 @@ class RLHFTrainer(PPOTrainer):
                 "objective/length": rollout.mask.sum(1).float().mean().item(),
                 "objective/eos_rate": rollout.ended.float().mean().item(),
                 **metrics,
-                "val/explained_variance": rollout.explained,
+                "val/explained_variance": rollout.explained_variance(),
                 "skipped_updates": self.skipped,
                 "lr": self.lr_scheduler.get_last_lr()[0],
                 "episode": self.state.episode,

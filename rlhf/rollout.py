@@ -32,6 +32,8 @@ T = TypeVar("T")
 ScoreFunction = Callable[..., Tensor | Scores]
 """Prompts and replies as token ids, unpadded (and, where the prompts have them, the numbers of their rows) → rewards
 (N,), or `Scores`, whose parts the attribute `names` of the function names."""
+BaselineFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Features (B, R, F), returns (B, R) and the mask (B, R) of responses → what of the returns was to be foreseen."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Samples:
     """(B,) rewards, clipped and penalised."""
     parts: Tensor
     """(B, K), what each reward function gave, as in `rewards.core.Scores`."""
+    features: Tensor
+    """(B, R, F) of the response tokens, of which a baseline foresees returns; F is 0 where there are none."""
     logprob_gap: Tensor
     """(B, R) difference between the log-probabilities of sampling and of training, ≥ 0; 0 where not measured."""
 
@@ -65,8 +69,7 @@ class Samples:
 
     def rows(self, index: Tensor) -> Self:
         """The same for some of the sequences."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: part[index] for name, part in parts.items() if isinstance(part, Tensor)})
+        return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def without_padding(self) -> Self:
         """The same without the columns that are padding in every sequence, but for a few on the left."""
@@ -74,7 +77,7 @@ class Samples:
         changes: dict[str, Any] = {"sequences": sequences, "attention_mask": attention_mask}
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, Tensor) and value.ndim == 2 and field.name not in (*changes, "parts"):
+            if value.ndim > 1 and field.name not in (*changes, "parts"):
                 changes[field.name] = value[:, : mask.shape[1]]
         return replace(self, **changes)
 
@@ -86,13 +89,17 @@ class Rollout(Samples):
     advantages: Tensor
     """(B, R), whitened."""
     returns: Tensor
-    """(B, R), less the baseline: what the value head is to learn."""
-    explained: float = 0.0
-    """Share of the variance of returns that baseline and value head explain."""
+    """(B, R), less what was foreseen: what the value head is to learn."""
+    foreseen: Tensor
+    """(B, R), by the baseline; 0 without one."""
+
+    def explained_variance(self) -> float:
+        """Share of the variance of returns that baseline and value head explain."""
+        return explained_variance(self.values + self.foreseen, self.returns + self.foreseen, self.mask)
 
 
 def with_advantages(
-    samples: Samples, kl_coef: float, args: PPOConfig, baseline: Callable[[Tensor], Tensor] | None = None
+    samples: Samples, kl_coef: float, args: PPOConfig, baseline: BaselineFunction | None = None
 ) -> Rollout:
     """Rewards from scores and KL, then advantages, whitened over the whole batch.
 
@@ -100,8 +107,8 @@ def with_advantages(
         samples: of all processes.
         kl_coef: weight of the KL in the rewards.
         args: `kl_estimator`, `whiten_rewards`, `gamma`, `lam`.
-        baseline: sums of the rewards (B, R) from each token on → what of them was to be foreseen. The value head
-            stands on it: a value is the sum of both.
+        baseline: foresees the sums of the rewards from each token on. The value head stands on it: a value is the sum
+            of both.
     """
     mask = samples.mask
     kl = kl_per_token(samples.logprobs, samples.ref_logprobs, mask, args.kl_estimator)
@@ -110,14 +117,13 @@ def with_advantages(
         rewards = whiten(rewards, mask)
     foreseen = torch.zeros_like(rewards)
     if baseline is not None:
-        foreseen = baseline(generalized_advantages(rewards, foreseen, mask, args.gamma, 1.0)[1])
+        sums = generalized_advantages(rewards, foreseen, mask, args.gamma, 1.0)[1]
+        foreseen = baseline(samples.features, sums, mask)
     values = samples.values + foreseen
     advantages, returns = generalized_advantages(rewards, values, mask, args.gamma, args.lam)
-    return Rollout(
-        **{field.name: getattr(samples, field.name) for field in fields(samples)},
-        advantages=whiten(advantages, mask), returns=returns - foreseen,
-        explained=explained_variance(values, returns, mask),
-    )  # fmt: skip
+    rest = {field.name: getattr(samples, field.name) for field in fields(samples)}
+    rest["features"] = samples.features[..., :0]  # have served
+    return Rollout(**rest, advantages=whiten(advantages, mask), returns=returns - foreseen, foreseen=foreseen)
 
 
 def trusted(rollout: Rollout, max_logprob_gap: float | None) -> Rollout:
@@ -194,12 +200,12 @@ class Sampler:
         if not (self.exact_decoding and _unwrapped(actor_critic).shares_trunk):
             logprobs, values = self.policy_scores(actor_critic, sequences, attention_mask, decoded.mask)
         ref_logprobs = self.reference_logprobs(sequences, attention_mask, decoded.mask)
-        raw, parts = self._score(sequences, attention_mask, ids.shape[1], *numbers)
+        raw, parts, features = self._score(sequences, attention_mask, decoded.mask, *numbers)
         scores = self.clip_and_penalise(raw, decoded.ended)
         return Samples(
             sequences=sequences, attention_mask=attention_mask, mask=decoded.mask, ended=decoded.ended,
             logprobs=logprobs, ref_logprobs=ref_logprobs, values=values, scores=scores, parts=parts,
-            logprob_gap=(logprobs - decoded.logprobs).abs(),
+            features=features, logprob_gap=(logprobs - decoded.logprobs).abs(),
         )  # fmt: skip
 
     def sample(self, actor_critic: ActorCritic, ids: Tensor, mask: Tensor, luck: Tensor) -> Decoded:
@@ -269,16 +275,22 @@ class Sampler:
             scores = scores - self.args.missing_eos_penalty * (~ended)
         return scores
 
-    def _score(self, sequences: Tensor, attention_mask: Tensor, width: int, *numbers: list[int]) -> Scores:
-        """Raw scores (B,) and their parts: prompt and response without padding, cut after the end of sequence."""
+    def _score(
+        self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, *numbers: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw scores (B,), their parts and features: of prompt and response without padding, cut after the end."""
+        width = sequences.shape[1] - mask.shape[1]
 
         def rows(part: slice) -> list[list[int]]:
             pairs = zip(sequences[:, part], attention_mask[:, part], strict=True)
             return [ids[keep.bool()].tolist() for ids, keep in pairs]
 
         found = self.score(rows(slice(width)), rows(slice(width, None)), *numbers)
-        total, parts = found if isinstance(found, Scores) else (found, found.unsqueeze(1))
-        return Scores(total.to(sequences.device), parts.to(sequences.device))
+        total, parts, features = found if isinstance(found, Scores) else Scores(found, found.unsqueeze(1))
+        if features is None:
+            features = torch.zeros(*mask.shape, 0)
+        features = pad(features, (0, 0, 0, mask.shape[1] - features.shape[1]))
+        return total.to(mask.device), parts.to(mask.device), features.to(mask.device)
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:

@@ -8,8 +8,9 @@ from trl.experimental.ppo import PPOConfig
 from rlhf.backbone import Backbone
 from rlhf.baseline import ReturnBaseline
 from rlhf.config import PPOSection
-from rlhf.logprobs import reply_hidden
+from rlhf.padding import pad_right
 from rlhf.ppo_trainer import RLHFTrainer
+from rlhf.rewards.core import Scores
 from tests.conftest import small_config
 
 
@@ -39,19 +40,20 @@ def make_trainer(tmp_path, start, tokenizer, score, settings=None, phases=("ppo"
     backbone = Backbone(start, config, tokenizer, torch.device("cpu"))
     demonstrations = Dataset.from_list([{"prompt_ids": [10, 11], "reply_ids": [20, 21, tokenizer.eos_token_id]}] * 4)
     return RLHFTrainer(
-        args, settings or PPOSection(), tokenizer, backbone, score, prompts, prompts, demonstrations,
-        baseline=ReturnBaseline(reader(backbone)) if foresees else None,
+        args, settings or PPOSection(), tokenizer, backbone, with_features(score, backbone) if foresees else score,
+        prompts, prompts, demonstrations, baseline=ReturnBaseline() if foresees else None,
     )  # fmt: skip
 
 
-def reader(backbone):
-    """Hidden states of the reference, in place of those of a reward model."""
+def with_features(score, backbone):
+    """The frozen embeddings of the replies' tokens, in place of a reward model's states before them."""
 
-    def read(sequences, attention_mask, mask):
-        with backbone.role("reference") as network:
-            return reply_hidden(network, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
+    def scores(prompts, replies):
+        total = score(prompts, replies)
+        features = backbone.policy.get_input_embeddings()(pad_right(replies, 0)[0])
+        return Scores(total, total.unsqueeze(1), features)
 
-    return read
+    return scores
 
 
 def constant(prompts, replies):

@@ -106,16 +106,18 @@ def test_padding_that_all_sequences_share_is_cut_to_a_width_of_8_and_nothing_els
     """Prompts of 1 and 2 tokens in 4 columns, replies of 3 and 1 in 5; each number says its row and column."""
     numbers = torch.arange(1, 19).reshape(2, 9)
     attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
-    names = ("logprobs", "ref_logprobs", "values", "logprob_gap", "advantages", "returns")
+    names = ("logprobs", "ref_logprobs", "values", "logprob_gap", "advantages", "returns", "foreseen")
     per_token = {name: numbers[:, 4:] for name in names}
     per_row = {name: torch.arange(2) for name in ("ended", "scores")} | {"parts": numbers}
+    per_token["features"] = numbers[:, 4:, None].expand(2, 5, 3)
     whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
     cut = whole.without_padding()
     assert cut.sequences.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 10, 11, 12, 13, 14, 15, 16]]
     assert cut.attention_mask.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0]]
     assert cut.prompt_width == 5
     assert cut.mask.tolist() == [[True, True, True], [True, False, False]]
-    assert all(getattr(cut, name).tolist() == [[5, 6, 7], [14, 15, 16]] for name in per_token)
+    assert all(getattr(cut, name).tolist() == [[5, 6, 7], [14, 15, 16]] for name in names)
+    assert cut.features.tolist() == [[[n] * 3 for n in row] for row in ([5, 6, 7], [14, 15, 16])]
     assert cut.scores.tolist() == [0, 1] and cut.without_padding().sequences.equal(cut.sequences)
 
 
@@ -363,11 +365,13 @@ def test_what_is_foreseen_stands_under_the_values_and_is_not_learned_again(tmp_p
     rollout, asked = one_rollout(trainer), []
     samples = Samples(**{field.name: getattr(rollout, field.name) for field in fields(Samples)})
     foreseen = torch.rand(samples.mask.shape) * samples.mask
-    based = with_advantages(samples, 0.1, trainer.args, lambda returns: asked.append(returns) or foreseen)
+    based = with_advantages(samples, 0.1, trainer.args, lambda _, returns, __: asked.append(returns) or foreseen)
     plain = with_advantages(replace(samples, values=samples.values + foreseen), 0.1, trainer.args)
     torch.testing.assert_close(based.advantages, plain.advantages)
     torch.testing.assert_close(based.returns, plain.returns - foreseen)
-    assert torch.equal(based.values, samples.values) and based.explained == pytest.approx(plain.explained)
+    assert torch.equal(based.values, samples.values) and based.explained_variance() == pytest.approx(
+        plain.explained_variance()
+    )
     rewards = shaped_rewards(samples.scores, kl_per_token(samples.logprobs, samples.ref_logprobs, samples.mask),
                              samples.mask, 0.1)  # fmt: skip
     torch.testing.assert_close(asked[0], rewards.flip(1).cumsum(1).flip(1) * samples.mask)

@@ -16,7 +16,7 @@ from trl.experimental.ppo import PPOConfig
 
 from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
-from rlhf.baseline import ReturnBaseline, states_of
+from rlhf.baseline import ReturnBaseline, reader
 from rlhf.config import PPOSection
 from rlhf.data.source import as_prompt
 from rlhf.encoding import Encoder, data_statistics
@@ -30,7 +30,7 @@ from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.rewards.build import Workshop, build_rewards
 from rlhf.rewards.core import Columns, Rewards
 from rlhf.rewards.specs import uses_model
-from rlhf.rewards.tokens import Learned, TokenRewards, as_columns
+from rlhf.rewards.tokens import TokenRewards, as_columns
 from rlhf.run import Run
 from rlhf.sharding import whole_state
 from rlhf.stop_token import stop_token_id
@@ -83,7 +83,7 @@ def _train_policy(
     model = None
     if reward_folder and uses_model(settings.rewards):
         model = _reward_model(run, reward_folder, backbone, tokenizer)
-    rewards = _rewards(run, model, encoder, args.local_rollout_forward_batch_size)
+    read = reader(model, args.local_rollout_forward_batch_size, run.config.seed) if model else None
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = _numbered(encoder.prompts(training))
     demonstrations: Dataset | None = None
@@ -95,12 +95,12 @@ def _train_policy(
         settings,
         tokenizer,
         backbone,
-        TokenRewards(rewards, [*training, *held_out], tokenizer),
+        TokenRewards(_rewards(run, encoder), [*training, *held_out], tokenizer, read),
         prompts,
         _numbered(encoder.prompts(held_out), len(training)) if held_out else None,
         demonstrations,
         _value_head(settings, backbone, reward_folder),
-        ReturnBaseline(states_of(model, backbone), run.config.seed) if model and settings.baseline else None,
+        ReturnBaseline() if read and settings.baseline else None,
         exact_decoding=run.config.model.precision == "fp32",
     )
     trained = count_trainable(trainer.model)
@@ -126,9 +126,8 @@ def _numbered(prompts: Dataset, first: int = 0) -> Dataset:
     return prompts.add_column("row", list(range(first, first + len(prompts))))
 
 
-def _rewards(run: Run, model: RewardModel | None, encoder: Encoder, batch_size: int) -> Rewards:
+def _rewards(run: Run, encoder: Encoder) -> Rewards:
     settings, tokenizer = run.config.ppo, encoder.tokenizer
-    learned = Learned(lambda sequences: model.score_ids(sequences, batch_size)) if model else None
 
     def calibration() -> Columns:
         rows = calibration_rows(run)
@@ -136,7 +135,7 @@ def _rewards(run: Run, model: RewardModel | None, encoder: Encoder, batch_size: 
         return as_columns([as_prompt(row) for row in rows], prompts, replies, tokenizer)
 
     dtype = torch.float32 if run.config.model.precision == "fp32" else torch.bfloat16
-    return build_rewards(settings.rewards, Workshop(run.device, dtype, learned, calibration))
+    return build_rewards(settings.rewards, Workshop(run.device, dtype, calibration))
 
 
 def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrainedTokenizerFast) -> RewardModel:

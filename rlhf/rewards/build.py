@@ -20,7 +20,7 @@ from rlhf.rewards.embeddings import Embedder, Relevance, require_library
 from rlhf.rewards.function import FunctionReward, refuse_missing, resolve
 from rlhf.rewards.quality import Quality, embedding_features, read_ratings, text_features
 from rlhf.rewards.text import Coherence, Distinct, Length
-from rlhf.rewards.tokens import GIVEN
+from rlhf.rewards.tokens import GIVEN, learned
 
 
 @dataclass
@@ -31,8 +31,6 @@ class Workshop:
     """Where classifiers and embedders compute."""
     dtype: torch.dtype = torch.float32
     """Of a classifier's weights."""
-    model: RewardFunction | None = None
-    """The learned reward model, where one of the rewards is that."""
     calibration: Callable[[], Columns] | None = None
     """Held-out demonstrations as arguments of a reward function: what `normalise` measures on."""
     embedders: dict[str, Embedder] = field(default_factory=dict)
@@ -78,9 +76,7 @@ def _unit(text: specs.TextSpec, reward: Reward, workshop: Workshop) -> Normalisa
 
 
 def _model(spec: specs.RewardSpec, workshop: Workshop) -> RewardFunction:
-    if workshop.model is None:
-        raise UserError("The reward model is no text reward: it is made by phase reward, and read by phase ppo.")
-    return workshop.model
+    return learned
 
 
 def _classifier(classifier: specs.ClassifierSpec, workshop: Workshop) -> RewardFunction:

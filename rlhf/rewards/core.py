@@ -44,6 +44,8 @@ class Scores(NamedTuple):
     parts: Tensor
     """(N, K) fp32, each reward by itself and without its weight: NaN where it does not apply, infinite where it is no
     finite number."""
+    features: Tensor | None = None
+    """(N, R, F) of the replies' tokens, where a reward model has read them: see `rlhf.baseline`."""
 
 
 @dataclass(frozen=True)

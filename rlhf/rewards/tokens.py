@@ -4,12 +4,13 @@ score = TokenRewards(rewards, rows, tokenizer)
 score(prompts_ids, replies_ids, [0, 3, 1]).total
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from rlhf.baseline import ReadFunction
+from rlhf.errors import UserError
 from rlhf.records import Conversation, Prompt
 from rlhf.rewards.core import Columns, Rewards, Scores
 from rlhf.tokenizer import decode_reply
@@ -17,7 +18,10 @@ from rlhf.tokenizer import decode_reply
 COLUMNS = ("id", "category", "source", "suite", "reference", "origin")
 """The fields of a prompt's record that reward functions get as columns."""
 
-GIVEN = ("prompts", "completions", "messages", "prompt_ids", "completion_ids", *COLUMNS)
+LEARNED = "reward_model"
+"""The column of what the learned reward model gives, where it is one of the rewards."""
+
+GIVEN = ("prompts", "completions", "messages", "prompt_ids", "completion_ids", *COLUMNS, LEARNED)
 """All that PPO gives a reward function."""
 
 
@@ -49,10 +53,18 @@ class TokenRewards:
         rewards: functions of text.
         rows: all prompts that may be asked, training's and held-out ones.
         tokenizer: of the policy.
+        read: the learned reward model, if it is one of the rewards. It reads token ids: nothing is decoded and encoded
+            again; and once, however many rewards ask for what it gives.
     """
 
-    def __init__(self, rewards: Rewards, rows: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast) -> None:
-        self.rewards, self.rows, self.tokenizer = rewards, rows, tokenizer
+    def __init__(
+        self,
+        rewards: Rewards,
+        rows: Sequence[Prompt],
+        tokenizer: PreTrainedTokenizerFast,
+        read: ReadFunction | None = None,
+    ) -> None:
+        self.rewards, self.rows, self.tokenizer, self.read = rewards, rows, tokenizer, read
 
     @property
     def names(self) -> list[str]:
@@ -61,20 +73,15 @@ class TokenRewards:
 
     def __call__(self, prompts: list[list[int]], replies: list[list[int]], rows: list[int]) -> Scores:
         """Scores of N replies, without padding; `rows` says which of the prompts each one answers."""
-        asked = [self.rows[row] for row in rows]
-        return self.rewards(**as_columns(asked, prompts, replies, self.tokenizer))
+        columns = as_columns([self.rows[row] for row in rows], prompts, replies, self.tokenizer)
+        if self.read is None:
+            return self.rewards(**columns)
+        scores, features = self.read(prompts, replies)
+        return self.rewards(**columns, **{LEARNED: scores.tolist()})._replace(features=features)
 
 
-class Learned:
-    """The learned reward model as a reward function. It reads token ids: nothing is decoded and encoded again.
-
-    Args:
-        score: sequences of token ids, prompt and reply together → rewards (N,).
-    """
-
-    def __init__(self, score: Callable[[list[list[int]]], Tensor]) -> None:
-        self.score = score
-
-    def __call__(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
-        pairs = zip(columns["prompt_ids"], columns["completion_ids"], strict=True)
-        return self.score([prompt + reply for prompt, reply in pairs]).tolist()
+def learned(prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+    """The learned reward model as a reward function. Raises `UserError` where nothing has read the replies."""
+    if LEARNED not in columns:
+        raise UserError("The reward model is no text reward: it is made by phase reward, and read by phase ppo.")
+    return columns[LEARNED]

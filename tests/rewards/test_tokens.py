@@ -1,10 +1,12 @@
 """From sampled tokens to the arguments of reward functions, row by row."""
 
+import pytest
 import torch
 
+from rlhf.errors import UserError
 from rlhf.records import Message, Prompt, ask
 from rlhf.rewards.core import Reward, Rewards
-from rlhf.rewards.tokens import GIVEN, Learned, TokenRewards, as_columns, as_text
+from rlhf.rewards.tokens import GIVEN, LEARNED, TokenRewards, as_columns, as_text, learned
 from rlhf.tokenizer import encode_reply
 
 ROWS = [
@@ -47,20 +49,30 @@ def test_each_reply_meets_the_record_of_its_own_row(tokenizer):
 
     score = TokenRewards(Rewards([Reward("watch", watch)]), ROWS, tokenizer)
     score([[8], [7], [8]], [[20], [21], [22]], [1, 0, 1])
-    assert set(seen) == set(GIVEN)
+    assert set(seen) == set(GIVEN) - {LEARNED}  # no reward model is asked
     assert seen["id"] == ["2", "1", "2"] and seen["reference"] == [None, "A cat.", None]
     assert score.names == ["watch"]
 
 
-def test_the_learned_reward_reads_the_very_tokens(tokenizer):
-    asked = []
+def test_the_learned_reward_reads_the_very_tokens_once(tokenizer):
+    asked, seen, features = [], {}, torch.rand(2, 2, 3)
 
-    def model(sequences):
-        asked.extend(sequences)
-        return torch.tensor([0.1, -2.3])
+    def read(prompts, replies):
+        asked.append((prompts, replies))
+        return torch.tensor([0.25, -2.5]), features
 
-    score = TokenRewards(Rewards([Reward("model", Learned(model))]), ROWS, tokenizer)
+    def watch(**given):
+        seen.update(given)
+        return [0.0, 0.0]
+
+    rewards = Rewards([Reward("model", learned), Reward("again", learned, weight=0.5), Reward("watch", watch)])
     odd = [130, 131]  # half of a character: decoded and encoded again, it would not come back
-    scores = score([[7], [8]], [odd, [20]], [0, 1])
-    assert asked == [[7, *odd], [8, 20]]
-    assert torch.equal(scores.total, torch.tensor([0.1, -2.3])) and torch.equal(scores.parts[:, 0], scores.total)
+    scores = TokenRewards(rewards, ROWS, tokenizer, read)([[7], [8]], [odd, [20]], [0, 1])
+    assert asked == [([[7], [8]], [odd, [20]])] and set(seen) == set(GIVEN)
+    assert scores.total.tolist() == [0.375, -3.75] and scores.parts[:, 0].tolist() == [0.25, -2.5] == seen[LEARNED]
+    assert scores.features is features
+
+
+def test_nothing_is_learned_without_a_reward_model(tokenizer):
+    with pytest.raises(UserError, match="is no text reward"):
+        TokenRewards(Rewards([Reward("model", learned)]), ROWS, tokenizer)([[7]], [[20]], [0])
