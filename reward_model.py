@@ -87,7 +87,7 @@ class RewardModel:
         lengths = torch.tensor([len(s) for s in sequences])
         order = lengths.argsort(stable=True)
         rewards = torch.empty(len(sequences))
-        for rows in order.split(even_slices(lengths[order], torch.zeros_like(lengths), batch_size, device)):
+        for rows in order.split(even_slices(lengths[order], batch_size, device)):
             ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
             with _states_of(self.model) as states:
                 logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits

@@ -56,15 +56,14 @@ class ActorCritic(nn.Module):
             pad_token_id: takes no part in the distribution.
             entropy: whether the entropies are wanted, too.
         """
-        width = sequences.shape[1] - mask.shape[1]
-        hidden = reply_hidden(self.policy, sequences, attention_mask, width)[mask]
+        hidden = reply_hidden(self.policy, sequences, attention_mask, mask)
         found = token_logprobs(
-            causal_lm(self.policy).get_output_embeddings(), hidden, sequences[:, width:][mask], temperature,
-            pad_token_id, entropy=entropy,
+            causal_lm(self.policy).get_output_embeddings(), hidden, sequences[:, -mask.shape[1] :][mask],
+            temperature, pad_token_id, entropy=entropy,
         )  # fmt: skip
         if not self.shares_trunk:
             with self._backbone().role("value") as critic:
-                hidden = reply_hidden(critic, sequences, attention_mask, width)[mask]
+                hidden = reply_hidden(critic, sequences, attention_mask, mask)
         elif self.detached:
             hidden = hidden.detach()
         values = self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float()

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf.linear import FastLinear, linear
-from rlhf.padding import pad_left, pad_right
+from rlhf.padding import left_aligned, pad_left, pad_right
 
 CHUNK_LOGITS = 1 << 23
 """Logits at a time: 32 MB in fp32."""
@@ -28,24 +29,21 @@ class TokenLogprobs(NamedTuple):
     """(N,) of the whole distribution, nats; to look at only: no gradient passes it. Zeros where not asked for."""
 
 
-def reply_hidden(
-    model: PreTrainedModel | PeftModel, sequences: Tensor, attention_mask: Tensor, prompt_width: int
-) -> Tensor:
-    """The trunk's last hidden state (B, R, D) before each reply token.
+def reply_hidden(model: PreTrainedModel | PeftModel, sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
+    """The trunk's last hidden state (N, D) before each of the N real reply tokens, row by row.
+
+    The network sees the rows without the padding on their left: so there are fewer columns, and position ids are 0, 1 …
 
     Args:
         model: a causal language model; active adapters count.
         sequences: (B, P + R) token ids, prompt padded left, reply right.
-        attention_mask: (B, P + R), 1 on real tokens. Position ids follow from it.
-        prompt_width: P.
+        attention_mask: (B, P + R), 1 on real tokens.
+        mask: (B, R) boolean, true on N real reply tokens.
     """
-    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    hidden = (
-        causal_lm(model)
-        .base_model(input_ids=sequences, attention_mask=attention_mask, position_ids=positions, use_cache=False)
-        .last_hidden_state
-    )
-    return hidden[:, prompt_width - 1 : -1]
+    replies = pad(mask, (sequences.shape[1] - mask.shape[1], 0))
+    ids, seen, replies = left_aligned(attention_mask, sequences, attention_mask, replies)
+    hidden = causal_lm(model).base_model(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state
+    return hidden[:, :-1][replies[:, 1:]]
 
 
 def masked_logprobs(
@@ -58,13 +56,11 @@ def masked_logprobs(
 ) -> TokenLogprobs:
     """Log-probabilities (B, R) of the reply tokens for which `mask` (B, R) is true; 0 elsewhere.
 
-    Arguments as for `reply_hidden` and `token_logprobs`; R is the width of `mask`.
+    Arguments as for `reply_hidden` and `token_logprobs`.
     """
-    hidden = reply_hidden(model, sequences, attention_mask, sequences.shape[1] - mask.shape[1])
-    tokens = sequences[:, -mask.shape[1] :]
-    found = token_logprobs(
-        causal_lm(model).get_output_embeddings(), hidden[mask], tokens[mask], temperature, pad_token_id
-    )
+    hidden = reply_hidden(model, sequences, attention_mask, mask)
+    tokens = sequences[:, -mask.shape[1] :][mask]
+    found = token_logprobs(causal_lm(model).get_output_embeddings(), hidden, tokens, temperature, pad_token_id)
     return TokenLogprobs(*(spread(part, mask) for part in found))
 
 

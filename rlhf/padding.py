@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 WIDTH = 8
 """Sequences are padded to a multiple of so many tokens."""
@@ -42,47 +41,49 @@ def left_margin(mask: Tensor) -> int:
     return -(mask.shape[1] - padding) % WIDTH - padding
 
 
-def even_slices(prompts: Tensor, responses: Tensor, most: int, device: torch.device) -> list[int]:
+def even_slices(lengths: Tensor, most: int, device: torch.device) -> list[int]:
     """Sizes of slices of rows, in their order, that take the least time, each padded to its own width.
 
     A slice costs its padded tokens, and `PASS` on top: long rows stand apart from short ones where that saves more
     than it costs. Dynamic programming over the place where the last slice begins; at most N · `most` steps.
 
     Args:
-        prompts: (N,) tokens; rows next to each other are best of like length.
-        responses: (N,), which begin in one column.
+        lengths: (N,) tokens; rows next to each other are best of like length.
         most: rows in a slice.
         device: of the network.
     """
-    p, r, once = prompts.tolist(), responses.tolist(), PASS.get(device.type, PASS["cuda"])
+    of, once = lengths.tolist(), PASS.get(device.type, PASS["cuda"])
     cost, begin = [0.0], [0]
-    for end in range(1, len(p) + 1):
-        widest_p = widest_r = 0
+    for end in range(1, len(of) + 1):
+        widest = 0
         cheapest, at = float("inf"), end
         for start in range(end - 1, max(end - most, 0) - 1, -1):
-            widest_p, widest_r = max(widest_p, p[start]), max(widest_r, r[start])
-            width = widest_p + widest_r
-            found = cost[start] + once + (end - start) * (width + -width % WIDTH)
+            widest = max(widest, of[start])
+            found = cost[start] + once + (end - start) * (widest + -widest % WIDTH)
             if found <= cheapest:
                 cheapest, at = found, start
         cost.append(cheapest)
         begin.append(at)
-    sizes, end = [], len(p)
+    sizes, end = [], len(of)
     while end:
         sizes.append(end - begin[end])
         end = begin[end]
     return sizes[::-1]
 
 
-def trimmed(sequences: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids (B, P + R), their mask, and that of responses (B, R), without the columns that are padding in every row.
+def left_aligned(attention_mask: Tensor, *columns: Tensor) -> list[Tensor]:
+    """Each of some tensors (B, T) with the real tokens of every row first, cut to the longest row.
 
-    At least one column of responses stays, and on the left as many as make the width a multiple of `WIDTH`.
+    Prompts are padded on the left and replies on the right, so that all replies begin in one column; for a network that
+    is twice the padding. The width is rounded up to a multiple of `WIDTH`, as far as T allows.
+
+    Args:
+        attention_mask: (B, T), 1 on real tokens; real tokens keep their order.
+        columns: to be aligned.
     """
-    length = max(1, int(mask.any(0).sum()))
-    end = sequences.shape[1] - mask.shape[1] + length
-    margin = (left_margin(attention_mask[:, :end]), 0)
-    return pad(sequences[:, :end], margin), pad(attention_mask[:, :end], margin), mask[:, :length]
+    longest = int(attention_mask.sum(1).amax())
+    first = attention_mask.argsort(dim=1, descending=True, stable=True)[:, : longest + -longest % WIDTH]
+    return [column.gather(1, first) for column in columns]
 
 
 def prompt_collator(pad_token_id: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:

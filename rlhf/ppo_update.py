@@ -117,7 +117,7 @@ class Updater:
         micros = self._micro_batches(rollout, rows, micro_batch)
         sums: Statistics = defaultdict(float)
         for number, micro in enumerate(micros):
-            part = rollout.rows(micro).without_padding()
+            part = rollout.rows(micro)
             share = (part.mask.sum() / tokens).item()  # so that micro-batches add up to the minibatch's token mean
             last = number == len(micros) - 1 and self.settings.sft_coef == 0
             with self._synchronised(last):
@@ -128,11 +128,9 @@ class Updater:
 
     def _micro_batches(self, rollout: Rollout, rows: Tensor, most: int) -> list[Tensor]:
         """This process's share of a minibatch, cut where that saves padding; all processes have equally many cuts."""
-        total, responses = (part[rows].sum(1).cpu() for part in (rollout.attention_mask, rollout.mask))
-        order = total.argsort(stable=True)
+        lengths, order = rollout.attention_mask[rows].sum(1).cpu().sort(stable=True)
         size = self.accelerator.num_processes
-        longest = [part[order].view(-1, size).amax(1) for part in (total - responses, responses)]  # of all processes'
-        sizes = even_slices(longest[0], longest[1], most, self.accelerator.device)
+        sizes = even_slices(lengths.view(-1, size).amax(1), most, self.accelerator.device)  # by all processes' longest
         return list(rows[order][self.accelerator.process_index :: size].split(sizes))
 
     def _synchronised(self, now: bool) -> Any:

@@ -22,7 +22,7 @@ from rlhf.config import PPOSection
 from rlhf.decoding import Decoded, Sampling, decode
 from rlhf.logprobs import masked_logprobs
 from rlhf.oom import RowsThatFit
-from rlhf.padding import even_slices, left_margin, trimmed
+from rlhf.padding import even_slices, left_margin
 from rlhf.ppo_math import explained_variance, generalized_advantages, kl_per_token, shaped_rewards, whiten
 from rlhf.rewards.core import Scores
 from rlhf.stop_token import stop_token_id
@@ -70,16 +70,6 @@ class Samples:
     def rows(self, index: Tensor) -> Self:
         """The same for some of the sequences."""
         return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
-
-    def without_padding(self) -> Self:
-        """The same without the columns that are padding in every sequence, but for a few on the left."""
-        sequences, attention_mask, mask = trimmed(self.sequences, self.attention_mask, self.mask)
-        changes: dict[str, Any] = {"sequences": sequences, "attention_mask": attention_mask}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value.ndim > 1 and field.name not in (*changes, "parts"):
-                changes[field.name] = value[:, : mask.shape[1]]
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True)
@@ -249,15 +239,12 @@ class Sampler:
     def in_slices(
         self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, work: Callable[..., tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What `work` finds of response tokens, (B, R) or (B, R, K) each; rows of like length share a pass."""
-        total, order = attention_mask.sum(1).sort(stable=True)
-        responses = mask.sum(1)[order]
+        """What `work` finds of response tokens, (B, R) each; rows of like length share a pass."""
+        lengths, order = attention_mask.sum(1).sort(stable=True)
 
         def attempt(size: int) -> tuple[Tensor, ...]:
-            parts = []
-            for rows in order.split(even_slices(total - responses, responses, size, sequences.device)):
-                found = work(*trimmed(sequences[rows], attention_mask[rows], mask[rows]))
-                parts.append([pad(one, (0, 0) * (one.ndim - 2) + (0, mask.shape[1] - one.shape[1])) for one in found])
+            slices = order.split(even_slices(lengths, size, sequences.device))
+            parts = [work(sequences[rows], attention_mask[rows], mask[rows]) for rows in slices]
             return tuple(torch.cat(column)[order.argsort()] for column in zip(*parts, strict=True))
 
         return self._run(len(mask), attempt)

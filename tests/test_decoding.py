@@ -53,9 +53,10 @@ def test_logprobs_and_values_equal_a_forward_pass(network, sampling, temperature
     attention = torch.cat([mask, decoded.mask.long()], dim=1)
     with torch.no_grad():
         expected = masked_logprobs(network, sequences, attention, decoded.mask, temperature, sampling.pad_token_id)
-        hidden = rlhf.logprobs.reply_hidden(network, sequences, attention, ids.shape[1])
+        hidden = rlhf.logprobs.reply_hidden(network, sequences, attention, decoded.mask)
     torch.testing.assert_close(decoded.logprobs, expected.logprobs, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(decoded.values, head(hidden).squeeze(-1) * decoded.mask, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoded.values[decoded.mask], head(hidden).squeeze(-1), atol=1e-5, rtol=1e-5)
+    assert not decoded.values[~decoded.mask].any()
 
 
 @pytest.mark.parametrize("leave", [1, 8, 10**6])

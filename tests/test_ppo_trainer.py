@@ -11,10 +11,11 @@ import torch
 
 from rlhf.config import PPOSection
 from rlhf.errors import UserError
-from rlhf.padding import PASS
+from rlhf.logprobs import causal_lm
+from rlhf.padding import PASS, WIDTH
 from rlhf.phases.ppo import ppo_arguments
 from rlhf.ppo_math import kl_per_token, shaped_rewards
-from rlhf.rollout import Rollout, Samples, with_advantages
+from rlhf.rollout import Samples, with_advantages
 from tests.phases.helpers import tiny_run
 from tests.ppo_world import SHORT, constant, lengths, make_trainer, no_picks, one_rollout, same, watched, weights
 
@@ -102,25 +103,6 @@ def test_micro_batches_add_up_to_the_minibatch(tmp_path, start, tokenizer):
     assert statistics[0] == pytest.approx(statistics[1], rel=1e-3, abs=1e-4)
 
 
-def test_padding_that_all_sequences_share_is_cut_to_a_width_of_8_and_nothing_else():
-    """Prompts of 1 and 2 tokens in 4 columns, replies of 3 and 1 in 5; each number says its row and column."""
-    numbers = torch.arange(1, 19).reshape(2, 9)
-    attention = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0, 0]])
-    names = ("logprobs", "ref_logprobs", "values", "logprob_gap", "advantages", "returns", "foreseen")
-    per_token = {name: numbers[:, 4:] for name in names}
-    per_row = {name: torch.arange(2) for name in ("ended", "scores")} | {"parts": numbers}
-    per_token["features"] = numbers[:, 4:, None].expand(2, 5, 3)
-    whole = Rollout(sequences=numbers, attention_mask=attention, mask=attention[:, 4:].bool(), **per_token, **per_row)
-    cut = whole.without_padding()
-    assert cut.sequences.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 10, 11, 12, 13, 14, 15, 16]]
-    assert cut.attention_mask.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0]]
-    assert cut.prompt_width == 5
-    assert cut.mask.tolist() == [[True, True, True], [True, False, False]]
-    assert all(getattr(cut, name).tolist() == [[5, 6, 7], [14, 15, 16]] for name in names)
-    assert cut.features.tolist() == [[[n] * 3 for n in row] for row in ([5, 6, 7], [14, 15, 16])]
-    assert cut.scores.tolist() == [0, 1] and cut.without_padding().sequences.equal(cut.sequences)
-
-
 def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer):
     trainer = make_trainer(tmp_path, start, tokenizer, lengths, per_device_train_batch_size=4,
                            gradient_accumulation_steps=4, num_mini_batches=1)  # fmt: skip
@@ -128,11 +110,18 @@ def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer
     lengths_of = torch.arange(16) % 8 + 1  # in no order
     mask = torch.arange(rollout.mask.shape[1]) < lengths_of.unsqueeze(1)
     attention = torch.cat([torch.ones(16, rollout.prompt_width, dtype=torch.long), mask.long()], dim=1)
-    widths: list[int] = []
-    forward = trainer.updater._ppo_loss
-    trainer.updater._ppo_loss = lambda part, *rest: widths.append(part.mask.shape[1]) or forward(part, *rest)
+    seen = shapes_seen(trainer)
     trainer.updater.step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), no_picks())
-    assert widths == [2, 4, 6, 8]
+    prompt, widest = rollout.prompt_width, rollout.sequences.shape[1]
+    assert seen == [(4, min(prompt + longest + -(prompt + longest) % WIDTH, widest)) for longest in (2, 4, 6, 8)]
+
+
+def shapes_seen(trainer):
+    """Of all token ids that will go through the trunk."""
+    seen: list[tuple[int, ...]] = []
+    trunk = causal_lm(trainer.backbone.policy).base_model
+    trunk.register_forward_pre_hook(lambda _, given, named: seen.append(named["input_ids"].shape), with_kwargs=True)
+    return seen
 
 
 def of_unequal_lengths(rollout):
@@ -147,14 +136,13 @@ def test_passes_that_are_cut_by_length_find_the_same(tmp_path, start, tokenizer,
     torch.nn.init.normal_(trainer.value_head.weight)
     given = of_unequal_lengths(one_rollout(trainer))
     given = given.sequences, given.attention_mask, given.mask
-    found, widths, forward = [], [], trainer.model.forward
-    trainer.model.forward = lambda ids, *rest, **more: widths.append(ids.shape) or forward(ids, *rest, **more)
+    found, seen = [], shapes_seen(trainer)
     for cost in (0, 10**6):
         monkeypatch.setitem(PASS, "cpu", cost)
         found.append(
             [*trainer.sampler.policy_scores(trainer.model, *given), trainer.sampler.reference_logprobs(*given)]
         )
-    assert len(widths) > 2 and widths[-1] == (16, 16) and widths[0][1] == 8
+    assert len(seen) > 4 and seen[-1] == (16, 13) and seen[0][1] == 8
     for cut, whole in zip(*found, strict=True):
         torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-5)
 
