@@ -18,6 +18,7 @@ from benchmarks.memory import peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer, with_our_scale
 from dataloader import DataRoom
 from reward_model import Normalisation, RewardModel
+from rlhf.allocator import keep_freed_memory
 from rlhf.config import load_config
 from rlhf.encoding import Encoder
 from rlhf.models import load_causal_lm, load_merged, lora_config
@@ -40,6 +41,7 @@ def measure(side: str, config_file: str, settings: list[str], start: str, every:
         start: folder with the results of base, sft and reward, which stays as it is.
         every: updates from one point of the curve to the next.
     """
+    keep_freed_memory()  # as main.py does
     with tempfile.TemporaryDirectory() as folder:
         for name in STARTS:
             if Path(start, name).is_dir():

@@ -27,6 +27,7 @@ from benchmarks.machine import DTYPES
 from benchmarks.memory import forget_peak, held_mb, peak_mb, peak_rss_mb
 from benchmarks.stock import in_one_piece, stock_trainer
 from reward_model import RewardModel
+from rlhf.allocator import keep_freed_memory
 from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.baseline import ReturnBaseline, reader
 from rlhf.config import Config, PPOSection, Shape, parse_config
@@ -66,6 +67,7 @@ class Job:
 
 
 def run_side(side: str, job: dict[str, Any], folder: str) -> dict[str, Any]:
+    keep_freed_memory()  # as main.py does; for the stock trainer, too
     return {"ours": run_ours, "trl": run_trl}[side](Job(**job), Path(folder))
 
 

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlhf.allocator import keep_freed_memory
-
 QUIET = {"TRL_EXPERIMENTAL_SILENCE": "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
@@ -48,7 +46,6 @@ def say(text: str) -> None:
 
 
 def main(function: str, arguments: str, result: str) -> None:
-    keep_freed_memory()  # as main.py does; for the stock trainer, too
     write_json(pkgutil.resolve_name(function)(**json.loads(arguments)), Path(result))
 
 
