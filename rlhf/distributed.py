@@ -17,8 +17,6 @@ def share_of(accelerator: Accelerator, rows: int) -> Tensor:
 
 def gather_samples(accelerator: Accelerator, samples: Samples, rows: int, pad_token_id: int) -> Samples:
     """All processes' samples of a batch, in its order. Prompts have one width; responses are widened to one."""
-    if accelerator.num_processes == 1:
-        return samples
     fill = {"sequences": pad_token_id}
     return replace(
         samples,
