@@ -4,7 +4,7 @@ N tokens, D the trunk's width, V vocabulary entries. The vocabulary projection w
 its logits stay small, and keeps none of them: what the backward pass needs of N·V logits is N·D numbers.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from peft import PeftModel
@@ -93,10 +93,10 @@ def token_logprobs(
         )
     parts = []
     for rows in _chunks(len(hidden), int(head.out_features)):  # a head with an adapter of its own
-        logits = checkpoint(head, hidden[rows], use_reentrant=False)
-        log_probs = scale_logits(logits, temperature, pad_token_id).log_softmax(-1)
-        picked = log_probs.gather(-1, tokens[rows, None]).squeeze(-1)
-        parts.append((picked, _entropy(log_probs.detach(), entropy)))
+        logits = scale_logits(checkpoint(head, hidden[rows], use_reentrant=False), temperature, pad_token_id)
+        picked = logits.log_softmax(-1).gather(-1, tokens[rows, None]).squeeze(-1)
+        with torch.no_grad():
+            parts.append((picked, Distribution.of(logits).entropy() if entropy else torch.zeros_like(picked)))
     return TokenLogprobs(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -112,11 +112,31 @@ def scale_logits(logits: Tensor, temperature: float, pad_token_id: int) -> Tenso
     return logits
 
 
-def _entropy(log_probs: Tensor, wanted: bool) -> Tensor:
-    """(n,) of distributions (n, V), without a third array of their size."""
-    if not wanted:
-        return log_probs.new_zeros(len(log_probs))
-    return -torch.bmm(log_probs.exp().unsqueeze(1), log_probs.unsqueeze(2)).flatten()
+class Distribution(NamedTuple):
+    """Softmax of n rows of logits, from one exponential of each and one array beside them."""
+
+    logits: Tensor
+    """(n, V)"""
+    probs: Tensor
+    """(n, V)"""
+    highest: Tensor
+    """(n,), the largest logit of a row."""
+    log_likeliest: Tensor
+    """(n,), the log-probability that goes with it: never that of a small number."""
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Self:
+        probs = logits.softmax(-1)
+        return cls(logits, probs, logits.amax(-1), probs.amax(-1).log())
+
+    def logprobs(self, tokens: Tensor) -> Tensor:
+        """(n,) of one token a row."""
+        return self.logits.gather(-1, tokens[:, None]).squeeze(-1) - self.highest + self.log_likeliest
+
+    def entropy(self) -> Tensor:
+        """(n,): -Σ p log p, where log p is the logit less the highest one, plus the latter's log-probability."""
+        mean_logit = torch.bmm(self.probs.unsqueeze(1), self.logits.unsqueeze(2)).flatten()
+        return self.highest - self.log_likeliest - mean_logit
 
 
 class _LinearTokenLogprobs(torch.autograd.Function):
@@ -131,15 +151,20 @@ class _LinearTokenLogprobs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor, temperature: float, pad: int,
         entropy: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        logprobs, entropies = torch.empty(2, len(hidden), device=hidden.device)
+        logprobs, entropies = torch.zeros(2, len(hidden), device=hidden.device)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for rows in _chunks(len(hidden), len(weight)):
-            log_probs = _log_probs(hidden[rows], weight, bias, temperature, pad)
-            logprobs[rows] = log_probs.gather(-1, tokens[rows, None]).squeeze(-1)
-            entropies[rows] = _entropy(log_probs, entropy)
+
+        def read(rows: slice) -> None:  # a function, so that the arrays of a chunk are gone before the next one
+            found = Distribution.of(scale_logits(linear(hidden[rows], weight, bias), temperature, pad))
+            logprobs[rows] = found.logprobs(tokens[rows])
+            if entropy:
+                entropies[rows] = found.entropy()
             if slope is not None:
-                probs = log_probs.exp_().to(weight.dtype)
+                probs = found.probs.to(weight.dtype)
                 slope[rows] = (weight[tokens[rows]] - linear(probs, weight.t())) / temperature
+
+        for rows in _chunks(len(hidden), len(weight)):
+            read(rows)
         ctx.mark_non_differentiable(entropies)
         ctx.save_for_backward(slope, hidden, weight, bias, tokens)
         ctx.settings = temperature, pad
@@ -154,7 +179,7 @@ class _LinearTokenLogprobs(torch.autograd.Function):
         to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         if to_weight is not None or to_bias is not None:
             for rows in _chunks(len(hidden), len(weight)):
-                to_logits = _log_probs(hidden[rows], weight, bias, temperature, pad).exp_().neg_()
+                to_logits = scale_logits(linear(hidden[rows], weight, bias), temperature, pad).softmax(-1).neg_()
                 to_logits[torch.arange(len(to_logits)), tokens[rows]] += 1
                 to_logits = (to_logits * (grad[rows, None] / temperature)).to(weight.dtype)
                 if to_weight is not None:
@@ -162,10 +187,6 @@ class _LinearTokenLogprobs(torch.autograd.Function):
                 if to_bias is not None:
                     to_bias += to_logits.sum(0)
         return to_hidden, to_weight, to_bias, None, None, None, None
-
-
-def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, pad_token_id: int) -> Tensor:
-    return scale_logits(linear(hidden, weight, bias), temperature, pad_token_id).log_softmax(-1)
 
 
 @torch.no_grad()

@@ -235,10 +235,8 @@ class Logits:
 
     @classmethod
     def chunked(cls, net: Network, tokens: float, how: How) -> Self:
-        """Ours (`logprobs`): two arrays in fp32, and those of the chunk before; a bf16 one where the head is bf16."""
-        wanted = tokens * net.vocabulary
-        several = wanted > CHUNK_LOGITS
-        return cls(min(wanted, CHUNK_LOGITS), (12 if several else 8) + (2 if how.half else 0))
+        """Ours (`logprobs`): two arrays in fp32, and a bf16 one where the head is bf16."""
+        return cls(min(tokens * net.vocabulary, CHUNK_LOGITS), 8 + (2 if how.half else 0))
 
     @classmethod
     def of_sft(cls, net: Network, tokens: float) -> Self:

@@ -176,7 +176,7 @@ def test_the_cache_of_sampling():
 
 def test_logits_are_counted_in_chunks():
     assert Logits.chunked(NET, 6, How()).bytes == 6 * 10 * 8
-    assert Logits.chunked(NET, CHUNK_LOGITS, How(precision="8bit")).bytes == CHUNK_LOGITS * 14
+    assert Logits.chunked(NET, CHUNK_LOGITS, How(precision="8bit")).bytes == CHUNK_LOGITS * 10
     assert Logits.of_sft(NET, 1000).bytes == 256 * 10 * 16
 
 
