@@ -154,7 +154,7 @@ def _kl_to_sft(
     for name, written in tqdm(generated.items(), desc="KL to SFT", unit="system"):
         result[name] = {}
         for suite, replies in written.replies.items():
-            reference = _logprobs(run, sft, replies, tokenizer)
+            reference = written.logprobs[suite] if name == "SO" else _logprobs(run, sft, replies, tokenizer)
             result[name][suite] = [a - b for a, b in zip(written.logprobs[suite], reference, strict=True)]
     return result
 
