@@ -7,7 +7,8 @@ mean 0 and standard deviation 1 on held-out demonstrations, so that rewards of d
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +90,19 @@ class RewardModel:
         rewards = torch.empty(len(sequences))
         for rows in order.split(even_slices(lengths[order], batch_size, device)):
             ids, mask = pad_right([sequences[i] for i in rows], self.pad_token_id, WIDTH)
-            with _states_of(self.model) as states:
+            with _told(self.model, partial(note, rows)) if note else nullcontext():
                 logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
             rewards[rows] = logits.squeeze(-1).float().cpu()
-            if note:
-                note(rows, states.pop())
         return self.normalisation(rewards)
 
 
 @contextmanager
-def _states_of(model: Any) -> Iterator[list[Tensor]]:
-    """Collects the last hidden states (B, T, D) of each pass through a classifier's trunk."""
-    states: list[Tensor] = []
+def _told(model: Any, note: Callable[[Tensor], None]) -> Iterator[None]:
+    """Tells the last hidden states (B, T, D) of each pass through a classifier's trunk."""
     trunk = causal_lm(model).base_model
-    hook = trunk.register_forward_hook(lambda module, given, output: states.append(output.last_hidden_state))
+    hook = trunk.register_forward_hook(lambda module, given, output: note(output.last_hidden_state))
     try:
-        yield states
+        yield
     finally:
         hook.remove()
 

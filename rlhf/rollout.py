@@ -112,7 +112,7 @@ def with_advantages(
     values = samples.values + foreseen
     advantages, returns = generalized_advantages(rewards, values, mask, args.gamma, args.lam)
     rest = {field.name: getattr(samples, field.name) for field in fields(samples)}
-    rest["features"] = samples.features[..., :0]  # have served
+    rest["features"] = rewards.new_empty(*rewards.shape, 0)  # have served: nothing holds on to them
     return Rollout(**rest, advantages=whiten(advantages, mask), returns=returns - foreseen, foreseen=foreseen)
 
 
@@ -222,7 +222,7 @@ class Sampler:
             found = actor_critic(ids, seen, real, self.args.temperature, self.pad)
             return found.logprobs, found.values
 
-        logprobs, values = self.in_slices(sequences, attention_mask, mask, both)
+        logprobs, values = self._in_slices(sequences, attention_mask, mask, both)
         return logprobs, values
 
     @torch.no_grad()
@@ -234,9 +234,9 @@ class Sampler:
             def logprobs(ids: Tensor, seen: Tensor, real: Tensor) -> tuple[Tensor]:
                 return (masked_logprobs(reference, ids, seen, real, self.args.temperature, self.pad).logprobs,)
 
-            return self.in_slices(sequences, attention_mask, mask, logprobs)[0]
+            return self._in_slices(sequences, attention_mask, mask, logprobs)[0]
 
-    def in_slices(
+    def _in_slices(
         self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, work: Callable[..., tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """What `work` finds of response tokens, (B, R) each; rows of like length share a pass."""
