@@ -9,7 +9,6 @@ before each token is therefore regressed on the return of that token, anew with 
 value head learns what is left. N replies, R response tokens, K features.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
@@ -17,9 +16,7 @@ from torch import Tensor
 
 from reward_model import RewardModel
 from rlhf.randomness import generator
-
-ReadFunction = Callable[[list[list[int]], list[list[int]]], tuple[Tensor, Tensor]]
-"""Prompts and replies in token ids → rewards (N,) and features (N, R, K), R the longest reply."""
+from rlhf.rewards.core import ReadFunction
 
 FEATURES = 256
 """Wider states are projected at random to so many numbers, so that the regression stays cheap for any model."""
@@ -31,27 +28,29 @@ PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, float("inf"))
 """Candidates for the ridge penalty, in mean variances of a feature; infinity foresees the mean."""
 
 
-def reader(model: RewardModel, batch_size: int = 64, seed: int = 0) -> ReadFunction:
+def reader(model: RewardModel, batch_size: int = 64, seed: int = 0, features: bool = True) -> ReadFunction:
     """Reads replies once: what the reward model gives them, and its hidden state before each of their tokens.
 
     Args:
         model: on the backbone or beside it.
         batch_size: replies at a time, at most.
         seed: of the random projection of wide states.
+        features: whether the states are wanted.
     """
 
-    def read(prompts: list[list[int]], replies: list[list[int]]) -> tuple[Tensor, Tensor]:
+    def read(prompts: list[list[int]], replies: list[list[int]]) -> tuple[Tensor, Tensor | None]:
         before = torch.tensor([len(prompt) for prompt in prompts]) - 1
         tokens = torch.arange(max(map(len, replies), default=0))
-        features: dict[int, Tensor] = {}
+        found: dict[int, Tensor] = {}
 
         def note(rows: Tensor, states: Tensor) -> None:
             at = (before[rows, None] + tokens).clamp(max=states.shape[1] - 1)  # beyond the end: padding
             of_replies = states[torch.arange(len(rows))[:, None], at]
-            features.update(zip(rows.tolist(), as_features(of_replies, seed), strict=True))
+            found.update(zip(rows.tolist(), as_features(of_replies, seed), strict=True))
 
-        scores = model.score_ids([p + r for p, r in zip(prompts, replies, strict=True)], batch_size, note)
-        return scores, torch.stack([features[row] for row in range(len(scores))])
+        sequences = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
+        scores = model.score_ids(sequences, batch_size, note if features else None)
+        return scores, torch.stack([found[row] for row in range(len(scores))]) if features else None
 
     return read
 

@@ -1,7 +1,5 @@
 """Several processes on one batch: who answers which prompts, and how everyone gets all answers."""
 
-from dataclasses import fields, replace
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -18,13 +16,7 @@ def share_of(accelerator: Accelerator, rows: int) -> Tensor:
 def gather_samples(accelerator: Accelerator, samples: Samples, rows: int, pad_token_id: int) -> Samples:
     """All processes' samples of a batch, in its order. Prompts have one width; responses are widened to one."""
     fill = {"sequences": pad_token_id}
-    return replace(
-        samples,
-        **{
-            field.name: gather_rows(accelerator, getattr(samples, field.name), fill.get(field.name, 0))[:rows]
-            for field in fields(samples)
-        },
-    )
+    return samples.each(lambda name, values: gather_rows(accelerator, values, fill.get(name, 0))[:rows])
 
 
 def gather_rows(accelerator: Accelerator, values: Tensor, fill: int = 0) -> Tensor:

@@ -116,27 +116,25 @@ class Distribution(NamedTuple):
     """Softmax of n rows of logits, from one exponential of each and one array beside them."""
 
     logits: Tensor
-    """(n, V)"""
+    """(n, V), less the highest of their row."""
     probs: Tensor
     """(n, V)"""
-    highest: Tensor
-    """(n,), the largest logit of a row."""
     log_likeliest: Tensor
-    """(n,), the log-probability that goes with it: never that of a small number."""
+    """(n,), the log-probability that goes with the highest logit: never that of a small number."""
 
     @classmethod
     def of(cls, logits: Tensor) -> Self:
-        probs = logits.softmax(-1)
-        return cls(logits, probs, logits.amax(-1), probs.amax(-1).log())
+        """Changes the logits in place: so no sum below is one of large numbers."""
+        probs = logits.sub_(logits.amax(-1, keepdim=True)).softmax(-1)
+        return cls(logits, probs, probs.amax(-1).log())
 
     def logprobs(self, tokens: Tensor) -> Tensor:
         """(n,) of one token a row."""
-        return self.logits.gather(-1, tokens[:, None]).squeeze(-1) - self.highest + self.log_likeliest
+        return self.logits.gather(-1, tokens[:, None]).squeeze(-1) + self.log_likeliest
 
     def entropy(self) -> Tensor:
-        """(n,): -Σ p log p, where log p is the logit less the highest one, plus the latter's log-probability."""
-        mean_logit = torch.bmm(self.probs.unsqueeze(1), self.logits.unsqueeze(2)).flatten()
-        return self.highest - self.log_likeliest - mean_logit
+        """(n,): -Σ p log p, where log p is the logit plus the log-probability of the likeliest."""
+        return -self.log_likeliest - torch.bmm(self.probs.unsqueeze(1), self.logits.unsqueeze(2)).flatten()
 
 
 class _LinearTokenLogprobs(torch.autograd.Function):
@@ -177,15 +175,19 @@ class _LinearTokenLogprobs(torch.autograd.Function):
         to_hidden = None if slope is None else grad.to(slope.dtype).unsqueeze(1) * slope
         to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+
+        def add(rows: slice) -> None:
+            to_logits = scale_logits(linear(hidden[rows], weight, bias), temperature, pad).softmax(-1).neg_()
+            to_logits[torch.arange(len(to_logits)), tokens[rows]] += 1
+            to_logits = to_logits.mul_(grad[rows, None] / temperature).to(weight.dtype)
+            if to_weight is not None:
+                to_weight.add_(linear(to_logits.t(), hidden[rows].t()))
+            if to_bias is not None:
+                to_bias.add_(to_logits.sum(0))
+
         if to_weight is not None or to_bias is not None:
             for rows in _chunks(len(hidden), len(weight)):
-                to_logits = scale_logits(linear(hidden[rows], weight, bias), temperature, pad).softmax(-1).neg_()
-                to_logits[torch.arange(len(to_logits)), tokens[rows]] += 1
-                to_logits = (to_logits * (grad[rows, None] / temperature)).to(weight.dtype)
-                if to_weight is not None:
-                    to_weight += linear(to_logits.t(), hidden[rows].t())
-                if to_bias is not None:
-                    to_bias += to_logits.sum(0)
+                add(rows)
         return to_hidden, to_weight, to_bias, None, None, None, None
 
 

@@ -8,6 +8,7 @@ corrections listed in docs/ppo.md. B sequences, P prompt tokens (padded left), R
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,8 +202,8 @@ class RLHFTrainer(PPOTrainer):
             rollout = with_advantages(samples, self.kl_controller.coef, self.args, self.baseline)
         return trusted(rollout, self.settings.max_logprob_gap)
 
-    def _sample(self, prompts: dict[str, Tensor], random: torch.Generator) -> Samples:
-        """Each process answers its share; all of them get all samples."""
+    def _sample(self, prompts: dict[str, Tensor], random: torch.Generator, features: bool = True) -> Samples:
+        """Each process answers its share; all of them get all samples, with features only where they are wanted."""
         self.model.eval()
         count = len(prompts["input_ids"])
         luck = torch.rand(count, self.args.response_length, generator=random)
@@ -210,6 +211,8 @@ class RLHFTrainer(PPOTrainer):
         own = {name: tensor[mine].to(self.accelerator.device) for name, tensor in prompts.items()}
         with whole_weights(self.accelerator, self.model):
             samples = self.sampler(self.model, own, luck[mine])
+        if not (features and self.baseline):
+            samples = replace(samples, features=None)
         return gather_samples(self.accelerator, samples, count, self.processing_class.pad_token_id)
 
     # --- 2. update --------------------------------------------------------------------------------------------
@@ -303,7 +306,7 @@ class RLHFTrainer(PPOTrainer):
 
     def _evaluation_samples(self) -> Samples:
         """Responses to the same prompts with the same luck each time, so that evaluations compare."""
-        return self._sample(self.data_collator(list(self.eval_dataset)), generator(self.args.seed, "evaluation"))
+        return self._sample(self.data_collator(list(self.eval_dataset)), generator(self.args.seed, "evaluation"), False)
 
     def trained_policy(self) -> dict[str, Tensor]:
         """What is trained of the policy, copied."""

@@ -31,12 +31,12 @@ from rlhf.stopwatch import Stopwatch
 T = TypeVar("T")
 ScoreFunction = Callable[..., Tensor | Scores]
 """Prompts and replies as token ids, unpadded (and, where the prompts have them, the numbers of their rows) → rewards
-(N,), or `Scores`, whose parts the attribute `names` of the function names."""
+(N,), or `Scores`, whose parts the attribute `names` of the function names, perhaps with features for a baseline."""
 BaselineFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Features (B, R, F), returns (B, R) and the mask (B, R) of responses → what of the returns was to be foreseen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """Sampled responses, as the networks see them before any update."""
 
@@ -58,10 +58,10 @@ class Samples:
     """(B,) rewards, clipped and penalised."""
     parts: Tensor
     """(B, K), what each reward function gave, as in `rewards.core.Scores`."""
-    features: Tensor
-    """(B, R, F) of the response tokens, of which a baseline foresees returns; F is 0 where there are none."""
     logprob_gap: Tensor
     """(B, R) difference between the log-probabilities of sampling and of training, ≥ 0; 0 where not measured."""
+    features: Tensor | None = None
+    """(B, R, F) of the response tokens, of which a baseline foresees returns."""
 
     @property
     def prompt_width(self) -> int:
@@ -69,10 +69,15 @@ class Samples:
 
     def rows(self, index: Tensor) -> Self:
         """The same for some of the sequences."""
-        return replace(self, **{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return self.each(lambda _, values: values[index])
+
+    def each(self, change: Callable[[str, Tensor], Tensor]) -> Self:
+        """The same with each field exchanged for `change(name, values)`, but for those that are not there."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(name, value) for name, value in values.items() if value is not None})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rollout(Samples):
     """Samples of the whole batch and what PPO makes of them; it stays fixed during the update."""
 
@@ -99,6 +104,9 @@ def with_advantages(
         args: `kl_estimator`, `whiten_rewards`, `gamma`, `lam`.
         baseline: foresees the sums of the rewards from each token on. The value head stands on it: a value is the sum
             of both.
+
+    Raises:
+        ValueError: there is a baseline, and the samples have no features.
     """
     mask = samples.mask
     kl = kl_per_token(samples.logprobs, samples.ref_logprobs, mask, args.kl_estimator)
@@ -107,12 +115,14 @@ def with_advantages(
         rewards = whiten(rewards, mask)
     foreseen = torch.zeros_like(rewards)
     if baseline is not None:
+        if samples.features is None:
+            raise ValueError("a baseline needs a score function that gives features")
         sums = generalized_advantages(rewards, foreseen, mask, args.gamma, 1.0)[1]
         foreseen = baseline(samples.features, sums, mask)
     values = samples.values + foreseen
     advantages, returns = generalized_advantages(rewards, values, mask, args.gamma, args.lam)
     rest = {field.name: getattr(samples, field.name) for field in fields(samples)}
-    rest["features"] = rewards.new_empty(*rewards.shape, 0)  # have served: nothing holds on to them
+    rest["features"] = None  # have served
     return Rollout(**rest, advantages=whiten(advantages, mask), returns=returns - foreseen, foreseen=foreseen)
 
 
@@ -264,7 +274,7 @@ class Sampler:
 
     def _score(
         self, sequences: Tensor, attention_mask: Tensor, mask: Tensor, *numbers: list[int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Raw scores (B,), their parts and features: of prompt and response without padding, cut after the end."""
         width = sequences.shape[1] - mask.shape[1]
 
@@ -274,10 +284,9 @@ class Sampler:
 
         found = self.score(rows(slice(width)), rows(slice(width, None)), *numbers)
         total, parts, features = found if isinstance(found, Scores) else Scores(found, found.unsqueeze(1))
-        if features is None:
-            features = torch.zeros(*mask.shape, 0)
-        features = pad(features, (0, 0, 0, mask.shape[1] - features.shape[1]))
-        return total.to(mask.device), parts.to(mask.device), features.to(mask.device)
+        if features is not None:
+            features = pad(features, (0, 0, 0, mask.shape[1] - features.shape[1])).to(mask.device)
+        return total.to(mask.device), parts.to(mask.device), features
 
 
 def _unwrapped(actor_critic: Any) -> ActorCritic:

@@ -6,7 +6,9 @@ import torch
 from reward_model import RewardModel
 from rlhf.actor_critic import ActorCritic
 from rlhf.backbone import Backbone, SharedRewardModel
+from rlhf.baseline import reader
 from rlhf.errors import UserError
+from rlhf.logprobs import reply_hidden
 from rlhf.models import load_causal_lm, trainable_model
 from rlhf.normalisation import Normalisation
 from tests.conftest import small_config
@@ -146,6 +148,19 @@ def test_a_shared_reward_model_leaves_the_policy_alone(carried, tokenizer):
     assert [n for n, p in backbone.policy.named_parameters() if p.requires_grad] == trained
     shift(backbone.policy, 0.1)
     assert torch.equal(shared.score_ids(SEQUENCES), first)
+
+
+def test_states_of_a_shared_reward_model_are_those_of_its_own_adapter(carried, tokenizer):
+    backbone, folder = carried
+    prompts, replies = [[30, 31, 32], [40]], [[20], [21, 22, 23]]
+    scores, features = reader(RewardModel.load(folder, tokenizer, "fp32", CPU))(prompts, replies)
+    shared = RewardModel(SharedRewardModel(backbone, backbone.add_reward_adapter(folder)), tokenizer.pad_token_id)
+    same_scores, same_features = reader(shared)(prompts, replies)
+    torch.testing.assert_close(same_scores, scores, atol=1e-5, rtol=1e-5)
+    for row, reply in enumerate(replies):
+        torch.testing.assert_close(same_features[row, : len(reply)], features[row, : len(reply)], atol=1e-5, rtol=1e-5)
+    policy = reply_hidden(backbone.policy, torch.tensor([[40, 21, 22, 23]]), torch.ones(1, 4), torch.ones(1, 3).bool())
+    assert (policy - features[1]).abs().max() > 1e-3
 
 
 def test_a_critic_adapter_starts_as_the_reward_model_and_is_trained(carried, tokenizer):

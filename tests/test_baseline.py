@@ -95,14 +95,15 @@ def test_wide_states_are_projected_alike_each_time():
 def test_replies_are_read_once_for_their_rewards_and_the_states_before_their_tokens(lively, tokenizer, batch_size):
     lively.config.num_labels = 1
     network = GPTNeoForSequenceClassification(lively.config).eval()
-    model, passes = RewardModel(network, tokenizer.pad_token_id), []
-    network.transformer.register_forward_hook(lambda *_: passes.append(1))
+    model, seen = RewardModel(network, tokenizer.pad_token_id), []
+    network.transformer.register_forward_hook(lambda module, given, output: seen.append(len(output[0])))
     prompts, replies = [[30, 31, 32], [40], [50, 51]], [[20], [21, 22, 23], [24, 25]]
     scores, features = reader(model, batch_size)(prompts, replies)
-    assert len(passes) <= 3 and features.shape == (3, 3, lively.config.hidden_size)
+    assert sum(seen) == 3 and features.shape == (3, 3, lively.config.hidden_size)
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         with torch.no_grad():
             alone = network.transformer(torch.tensor([prompt + reply])).last_hidden_state[0]
         torch.testing.assert_close(features[row, : len(reply)], alone[len(prompt) - 1 : -1], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(scores[row], network.score(alone[-1])[0], atol=1e-5, rtol=1e-5)
     assert len(network.transformer._forward_hooks) == 1  # the test's own
+    assert reader(model, batch_size, features=False)(prompts, replies)[1] is None

@@ -77,7 +77,7 @@ def test_advantages_are_left_out_where_the_gap_is_larger_than_the_bound():
         sequences=torch.tensor([[7, 8, 9, 10]]), attention_mask=torch.ones(1, 4), mask=torch.ones(1, 3).bool(),
         ended=torch.tensor([True]), logprobs=numbers, ref_logprobs=numbers, values=numbers, scores=torch.zeros(1),
         parts=torch.zeros(1, 1), logprob_gap=gap, advantages=numbers, returns=numbers,
-        features=torch.zeros(1, 3, 0), foreseen=torch.zeros(1, 3),
+        foreseen=torch.zeros(1, 3),
     )  # fmt: skip
     assert trusted(rollout, 1.0).advantages.tolist() == [[1.0, 2.0, 0.0]]
     assert trusted(rollout, None).advantages.tolist() == [[1.0, 2.0, 3.0]]

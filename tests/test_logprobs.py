@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import rlhf.logprobs
-from rlhf.logprobs import masked_logprobs, reply_logprobs, spread, token_logprobs
+from rlhf.logprobs import Distribution, masked_logprobs, reply_logprobs, spread, token_logprobs
 
 ASKED = [[30, 31, 32], [40], [50, 51, 52, 53, 54]]
 REPLIED = [[60, 61], [62, 63, 64, 65], [66]]
@@ -121,3 +121,18 @@ def test_only_real_reply_tokens_meet_the_vocabulary(lively, tokenizer, monkeypat
         )
     assert seen == [4]
     assert (found.logprobs != 0).tolist() == mask.tolist()
+
+
+@pytest.mark.parametrize("offset", [0.0, -300.0, 1e4])
+def test_a_distribution_is_exact_wherever_its_logits_lie(offset):
+    logits = torch.randn(4, 50257, generator=torch.Generator().manual_seed(0))
+    logits[1, 7] = 40.0  # nearly certain
+    logits[2, 9] = torch.finfo(torch.float32).min / 2  # as the pad
+    logits = logits.double() + offset
+    expected, tokens = logits.float().double().log_softmax(-1), torch.tensor([5, 7, 9, 1])
+    found = Distribution.of(logits.float())
+    torch.testing.assert_close(
+        found.logprobs(tokens), expected.gather(-1, tokens[:, None]).squeeze(-1).float(), atol=1e-5, rtol=1e-5
+    )
+    entropy = -(expected.exp() * expected).sum(-1).float()
+    torch.testing.assert_close(found.entropy(), entropy, atol=1e-5, rtol=1e-5)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rlhf.baseline import ReturnBaseline
 from rlhf.config import PPOSection
 from rlhf.errors import UserError
 from rlhf.logprobs import causal_lm
@@ -352,6 +353,9 @@ def test_what_is_foreseen_stands_under_the_values_and_is_not_learned_again(tmp_p
     trainer = make_trainer(tmp_path, start, tokenizer, lengths)
     rollout, asked = one_rollout(trainer), []
     samples = Samples(**{field.name: getattr(rollout, field.name) for field in fields(Samples)})
+    with pytest.raises(ValueError, match="features"):
+        with_advantages(samples, 0.1, trainer.args, ReturnBaseline())
+    samples = replace(samples, features=torch.zeros(*samples.mask.shape, 1))
     foreseen = torch.rand(samples.mask.shape) * samples.mask
     based = with_advantages(samples, 0.1, trainer.args, lambda _, returns, __: asked.append(returns) or foreseen)
     plain = with_advantages(replace(samples, values=samples.values + foreseen), 0.1, trainer.args)

@@ -28,9 +28,9 @@ from rlhf.padding import WIDTH
 from rlhf.phases.reward import calibration_rows
 from rlhf.ppo_trainer import RLHFTrainer
 from rlhf.rewards.build import Workshop, build_rewards
-from rlhf.rewards.core import Columns, Rewards
+from rlhf.rewards.core import Columns, ReadFunction, Rewards
 from rlhf.rewards.specs import uses_model
-from rlhf.rewards.tokens import TokenRewards, as_columns
+from rlhf.rewards.tokens import TokenRewards, as_columns, with_learned
 from rlhf.run import Run
 from rlhf.sharding import whole_state
 from rlhf.stop_token import stop_token_id
@@ -83,7 +83,8 @@ def _train_policy(
     model = None
     if reward_folder and uses_model(settings.rewards):
         model = _reward_model(run, reward_folder, backbone, tokenizer)
-    read = reader(model, args.local_rollout_forward_batch_size, run.config.seed) if model else None
+    rows_at_a_time = args.local_rollout_forward_batch_size
+    read = reader(model, rows_at_a_time, run.config.seed, settings.baseline) if model else None
     training, held_out = run.data.prompts("train"), run.data.prompts("validation")[: settings.eval_prompts]
     prompts = _numbered(encoder.prompts(training))
     demonstrations: Dataset | None = None
@@ -95,7 +96,7 @@ def _train_policy(
         settings,
         tokenizer,
         backbone,
-        TokenRewards(_rewards(run, encoder), [*training, *held_out], tokenizer, read),
+        TokenRewards(_rewards(run, encoder, read), [*training, *held_out], tokenizer, read),
         prompts,
         _numbered(encoder.prompts(held_out), len(training)) if held_out else None,
         demonstrations,
@@ -126,13 +127,13 @@ def _numbered(prompts: Dataset, first: int = 0) -> Dataset:
     return prompts.add_column("row", list(range(first, first + len(prompts))))
 
 
-def _rewards(run: Run, encoder: Encoder) -> Rewards:
+def _rewards(run: Run, encoder: Encoder, read: ReadFunction | None) -> Rewards:
     settings, tokenizer = run.config.ppo, encoder.tokenizer
 
     def calibration() -> Columns:
         rows = calibration_rows(run)
         prompts, replies = [encoder.prompt(row.prompt) for row in rows], [encoder.reply(row.completion) for row in rows]
-        return as_columns([as_prompt(row) for row in rows], prompts, replies, tokenizer)
+        return with_learned(as_columns([as_prompt(row) for row in rows], prompts, replies, tokenizer), read)[0]
 
     dtype = torch.float32 if run.config.model.precision == "fp32" else torch.bfloat16
     return build_rewards(settings.rewards, Workshop(run.device, dtype, calibration))

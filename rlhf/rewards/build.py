@@ -20,7 +20,7 @@ from rlhf.rewards.embeddings import Embedder, Relevance, require_library
 from rlhf.rewards.function import FunctionReward, refuse_missing, resolve
 from rlhf.rewards.quality import Quality, embedding_features, read_ratings, text_features
 from rlhf.rewards.text import Coherence, Distinct, Length
-from rlhf.rewards.tokens import GIVEN, learned
+from rlhf.rewards.tokens import GIVEN, LEARNED, learned
 
 
 @dataclass
@@ -137,9 +137,10 @@ def check_rewards(rewards: Sequence[specs.RewardSpec]) -> None:
     Raises:
         UserError: what was looked for, and what to do.
     """
+    given = {*GIVEN, LEARNED} if specs.uses_model(rewards) else {*GIVEN}
     for spec in specs.every(rewards):
         if isinstance(spec, specs.FunctionSpec):
-            _check_function(spec)
+            _check_function(spec, given)
         elif isinstance(spec, specs.ClassifierSpec):
             reachable_or_cached(spec.path, "classifier")
         elif isinstance(spec, specs.QualitySpec):
@@ -155,8 +156,8 @@ def _check_embedder(path: str | None) -> None:
         reachable_or_cached(path, "embedder")
 
 
-def _check_function(function: specs.FunctionSpec) -> None:
+def _check_function(function: specs.FunctionSpec, given: set[str]) -> None:
     found = resolve(function.reward)
     if not isinstance(found, type):  # a class may load a model when it is made
         FunctionReward(function.reward, function.args, function.conversational)
-        refuse_missing(found, function.reward, {*GIVEN, *function.args})
+        refuse_missing(found, function.reward, given | {*function.args})

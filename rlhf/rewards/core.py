@@ -10,7 +10,7 @@ N replies, K rewards. A reward that returns None for a reply does not apply to i
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 
 Columns = dict[str, list[Any]]
 """The keyword arguments of a reward: `prompts`, `completions` and further columns, each with N values."""
+
+
+ReadFunction = Callable[[list[list[int]], list[list[int]]], tuple[Tensor, Tensor | None]]
+"""The learned reward model: prompts and replies in token ids → rewards (N,) and, where they are wanted, features
+(N, R, F) of the replies' tokens, R the longest reply."""
 
 
 class RewardFunction(Protocol):

@@ -7,12 +7,12 @@ score(prompts_ids, replies_ids, [0, 3, 1]).total
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.baseline import ReadFunction
 from rlhf.errors import UserError
 from rlhf.records import Conversation, Prompt
-from rlhf.rewards.core import Columns, Rewards, Scores
+from rlhf.rewards.core import Columns, ReadFunction, Rewards, Scores
 from rlhf.tokenizer import decode_reply
 
 COLUMNS = ("id", "category", "source", "suite", "reference", "origin")
@@ -21,8 +21,8 @@ COLUMNS = ("id", "category", "source", "suite", "reference", "origin")
 LEARNED = "reward_model"
 """The column of what the learned reward model gives, where it is one of the rewards."""
 
-GIVEN = ("prompts", "completions", "messages", "prompt_ids", "completion_ids", *COLUMNS, LEARNED)
-"""All that PPO gives a reward function."""
+GIVEN = ("prompts", "completions", "messages", "prompt_ids", "completion_ids", *COLUMNS)
+"""All that PPO always gives a reward function."""
 
 
 def as_text(conversation: Conversation) -> str:
@@ -74,10 +74,16 @@ class TokenRewards:
     def __call__(self, prompts: list[list[int]], replies: list[list[int]], rows: list[int]) -> Scores:
         """Scores of N replies, without padding; `rows` says which of the prompts each one answers."""
         columns = as_columns([self.rows[row] for row in rows], prompts, replies, self.tokenizer)
-        if self.read is None:
-            return self.rewards(**columns)
-        scores, features = self.read(prompts, replies)
-        return self.rewards(**columns, **{LEARNED: scores.tolist()})._replace(features=features)
+        columns, features = with_learned(columns, self.read)
+        return self.rewards(**columns)._replace(features=features)
+
+
+def with_learned(columns: Columns, read: ReadFunction | None) -> tuple[Columns, Tensor | None]:
+    """Columns with what the learned reward model gives, if there is one, and its features of the replies' tokens."""
+    if read is None:
+        return columns, None
+    scores, features = read(columns["prompt_ids"], columns["completion_ids"])
+    return columns | {LEARNED: scores.tolist()}, features
 
 
 def learned(prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:

@@ -16,6 +16,9 @@ def letters(completions, **kwargs):
     calls.append(kwargs | {"completions": completions})
     return [float(sum(map(str.isalpha, completion))) for completion in completions]
 
+def as_the_model(completions, reward_model):
+    return reward_model
+
 def fails_on_cats(prompts, completions):
     return [{"What is a cat?": None}.get(prompt, 0.0) + 1 for prompt in prompts]
 """
@@ -89,6 +92,15 @@ def test_beside_other_rewards_the_learned_one_is_still_asked_for(tmp_path, start
     ppo.run_phase(run)
     (first, *_) = [row for row in metrics(run.folder / "ppo") if "objective/scores" in row]
     assert {"rewards/model/mean", "rewards/distinct/mean"} <= first.keys()
+
+
+def test_what_the_learned_reward_gives_can_be_a_part_and_be_normalised(tmp_path, started, rewards):
+    mix = {"reward": "composite", "normalise": True, "parts": ["model", {"reward": "length", "words": [2, 4]}]}
+    run = run_with(tmp_path, started, rewards=[mix, "phase_rewards.as_the_model"], eval_prompts=0)
+    reward.run_phase(run)
+    ppo.run_phase(run)
+    (first, *_) = [row for row in metrics(run.folder / "ppo") if "objective/scores" in row]
+    assert first["rewards/as_the_model/mean"] == pytest.approx(first["rewards/composite/model/mean"], abs=1e-6)
 
 
 def test_a_function_is_normalised_on_the_calibration_rows(tmp_path, started, rewards):

@@ -96,6 +96,17 @@ def test_what_is_not_there_is_refused_without_making_anything(given, part, monke
     assert part in str(refused.value)
 
 
+def of_the_model(completions, reward_model):
+    return reward_model
+
+
+def test_what_the_learned_reward_gives_is_there_only_where_it_is_a_reward():
+    own = f"{__name__}.of_the_model"
+    check_rewards(rewards_adapter.validate_python(["model", own]))
+    with pytest.raises(UserError, match="needs reward_model"):
+        check_rewards(rewards_adapter.validate_python(["distinct", own]))
+
+
 @pytest.mark.parametrize("name", ["relevance", "coherence"])
 def test_a_missing_package_is_told_before_training(name, monkeypatch):
     monkeypatch.setattr(embeddings.importlib.util, "find_spec", lambda name: None)
