@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv dev demo test lint soak clean
@@ -16,13 +17,14 @@ $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt  # Python compiles what is used
+	$(PIP) --no-compile $$(grep '^torch==' requirements.txt)
+	$(BIN)/python -m compileall -qq $(VENV)/lib & $(PIP) --no-compile -r requirements.txt && wait  # on a core each
 	touch $@
 
 dev: $(VENV)/.installed-dev         ## the same, and what lint and tests need
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # once, for the many processes of the tests
 	touch $@
 
