@@ -80,8 +80,8 @@ class RewardModel:
             batch_size: sequences at a time, at most.
             note: is told the hidden states that the scores were read from.
         """
-        size = max(1, min(batch_size, len(sequences)))
-        return self.rows.run(size, lambda size: self._score(sequences, size, note))
+        rows = max(1, min(batch_size, len(sequences)))
+        return self.rows.run(rows, lambda size: self._score(sequences, size, note))
 
     def _score(self, sequences: list[list[int]], batch_size: int, note: NoteStates | None) -> Tensor:
         device = next(self.model.parameters()).device

@@ -111,8 +111,10 @@ def test_sequences_of_like_length_share_a_micro_batch(tmp_path, start, tokenizer
     lengths_of = torch.arange(16) % 8 + 1  # in no order
     mask = torch.arange(rollout.mask.shape[1]) < lengths_of.unsqueeze(1)
     attention = torch.cat([torch.ones(16, rollout.prompt_width, dtype=torch.long), mask.long()], dim=1)
-    seen = shapes_seen(trainer)
+    seen, widths, forward = shapes_seen(trainer), [], trainer.updater._ppo_loss
+    trainer.updater._ppo_loss = lambda part, *rest: widths.append(part.mask.sum(1).max()) or forward(part, *rest)
     trainer.updater.step(replace(rollout, mask=mask, attention_mask=attention), torch.arange(16), no_picks())
+    assert widths == [2, 4, 6, 8]
     prompt, widest = rollout.prompt_width, rollout.sequences.shape[1]
     assert seen == [(4, min(prompt + longest + -(prompt + longest) % WIDTH, widest)) for longest in (2, 4, 6, 8)]
 
