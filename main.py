@@ -32,9 +32,20 @@ PHASES = {
     "ppo": ("rlhf.phases.ppo", "PPO against the reward model; leaves DIR/ppo and DIR/rlhf_gpt_neo_model"),
     "plan": ("rlhf.phases.plan", "predict what memory the phases will take, and what fits; nothing is trained"),
     "test": ("rlhf.phases.evaluate", "compare the systems that are there; leaves DIR/report (html, md, json)"),
-    "all": ("rlhf.phases.pipeline", "all of the above, and PPO without SFT for comparison"),
+    "chat": ("rlhf.phases.chat", "talk to a version in the terminal; --prompts FILE --out FILE: a batch"),
+    "serve": ("rlhf.phases.serve", "chat, duels and a monitor in the browser, and an OpenAI-compatible API"),
+    "feedback": ("rlhf.phases.feedback", "count people's judgements; export FILE, import FILE"),
+    "improve": ("rlhf.phases.improve", "train reward model and policy on new judgements; registers a challenger"),
+    "versions": ("rlhf.phases.versions", "list; promote NAME, rollback, compare A B"),
+    "all": ("rlhf.phases.pipeline", "base to test in turn, and PPO without SFT for comparison"),
 }
 """Phase → the module whose `run_phase(run)` does it, and its line in the help."""
+
+ON_RESULTS = ("plan", "chat", "serve", "feedback", "versions")
+"""Phases that train nothing, so that data and trainers need not be there."""
+
+WITH_WORDS = ("feedback", "versions")
+"""Phases that take words behind their name."""
 
 
 def run(args: Namespace) -> None:
@@ -42,6 +53,9 @@ def run(args: Namespace) -> None:
     if args.phase not in PHASES:
         raise UserError(f"Unknown phase {args.phase!r}.", expected=f"one of {', '.join(PHASES)}",
                         remedy=nearest(args.phase, PHASES))  # fmt: skip
+    if args.words and args.phase not in WITH_WORDS:
+        raise UserError(f"Phase {args.phase} takes no words behind it.", found=" ".join(args.words),
+                        expected=f"options such as --config; words are for {', '.join(WITH_WORDS)}")  # fmt: skip
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from dataloader import DataRoom, check_sources
     from rlhf.config import load_config
@@ -52,16 +66,17 @@ def run(args: Namespace) -> None:
     check_launcher(args.phase, config)
     check_output(folder)
     check_critic(config)
-    if args.phase != "plan":  # which reads no data
+    if args.phase not in ON_RESULTS:
         check_sources(config)
     check_model_name(config)
     choose_wait_policy()
     keep_freed_memory()
-    from rlhf.run import Run  # loads torch, which takes seconds
+    from rlhf.run import Given, Run  # loads torch, which takes seconds
 
     arguments = ["--config", args.config, "--output", str(folder)]
     arguments += [part for item in args.set for part in ("--set", item)]
-    job = Run(config, folder, DataRoom(config), args.resume, shlex.join(arguments))
+    given = Given(tuple(args.words), args.prompts, args.out)
+    job = Run(config, folder, DataRoom(config), args.resume, shlex.join(arguments), given)
     job.check()
     importlib.import_module(PHASES[args.phase][0]).run_phase(job)
 

@@ -51,6 +51,9 @@ def parse_arguments(argv: list[str], phases: dict[str, str]) -> argparse.Namespa
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="what a phase is to do, such as: versions promote NAME"
+    )
     parser.add_argument("--phase", required=True, metavar="PHASE", help="what to run, see above")
     parser.add_argument(
         "--config", default="configs/tiny.yaml", metavar="FILE", help="YAML file (default: %(default)s)"
@@ -65,6 +68,8 @@ def parse_arguments(argv: list[str], phases: dict[str, str]) -> argparse.Namespa
         help="set settings, the values in YAML; may be repeated",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished phases stay")
+    parser.add_argument("--prompts", metavar="FILE", help="chat: reply to each prompt of a file, in batches")
+    parser.add_argument("--out", metavar="FILE", help="chat: where those replies go")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rlhf.chat.settings import ChatSection, GuardrailSection, ImproveSection, RoutingSection, ServeSection
 from rlhf.errors import UserError, nearest
 from rlhf.rewards.specs import RewardList, RewardSpec, check_names
 from rlhf.section import Section
@@ -294,6 +295,11 @@ class Config(Section):
     ppo: PPOSection = PPOSection()
     test: TestSection = TestSection()
     plan: PlanSection = PlanSection()
+    chat: ChatSection = ChatSection()
+    serve: ServeSection = ServeSection()
+    guardrails: GuardrailSection = GuardrailSection()
+    routing: RoutingSection = RoutingSection()
+    improve: ImproveSection = ImproveSection()
     report_to: str | list[str] = "none"
     """Trackers that the trainers log to: none, tensorboard, wandb, trackio."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -43,6 +43,17 @@ class Data(Protocol):
     def judge(self) -> Judge | None: ...
 
 
+class Given(NamedTuple):
+    """What the command line gives to a single phase."""
+
+    words: tuple[str, ...] = ()
+    """What stands behind the options, such as `compare sft ppo`."""
+    prompts: str | None = None
+    """File to read prompts from."""
+    out: str | None = None
+    """File to write to."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What a phase works on."""
@@ -53,6 +64,7 @@ class Run:
     resume: bool = False
     arguments: str = ""
     """The `--config … --output …` part of the command, for messages that name a command."""
+    given: Given = Given()
 
     @property
     def device(self) -> torch.device:

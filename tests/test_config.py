@@ -37,7 +37,7 @@ def subclasses(kind: type) -> list[type]:
 SECTIONS = [
     kind
     for kind in (*subclasses(Section), TrainingSection, *subclasses(TrainingSection))
-    if kind.__module__ in ("rlhf.config", "rlhf.rewards.specs")
+    if kind.__module__ in ("rlhf.config", "rlhf.rewards.specs", "rlhf.chat.settings")
 ]
 FIELDS = [(kind, name) for kind in SECTIONS for name in kind.model_fields if name in kind.__annotations__]
 
