@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import Cache, DynamicLayer, PreTrainedModel
+from transformers import PreTrainedModel
 
+from rlhf.kv_cache import CachedRows
 from rlhf.logprobs import causal_lm, scale_logits
 
 LEAVE = 8
@@ -49,32 +50,6 @@ class Decoded(NamedTuple):
     """(B, R), fp32, at the sampling temperature (at 1 if that is 0); 0 on padding."""
     values: Tensor
     """(B, R), fp32: the value head's output before each token; 0 on padding, or without a head."""
-
-
-class _PreallocatedLayer(DynamicLayer):
-    """Keys and values of one layer in a buffer of the final length, filled from the left."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity = capacity
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        filled = self.get_seq_length()
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            batch, heads, _, width = key_states.shape
-            self.buffers = [s.new_empty(batch, heads, self.capacity, width) for s in (key_states, value_states)]
-        end = filled + key_states.shape[-2]
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, filled:end] = states
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
-        return self.keys, self.values
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with some of the sequences."""
-        end = self.get_seq_length()
-        self.buffers = [buffer[rows] for buffer in self.buffers]
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
 
 
 @torch.no_grad()
@@ -112,13 +87,10 @@ class _Decoder:
         self, model: Any, attention_mask: Tensor, sampling: Sampling, luck: Tensor, value_head: nn.Linear | None
     ) -> None:
         causal = causal_lm(model)
-        self.trunk, self.head, self.value_head = causal.base_model, causal.get_output_embeddings(), value_head
+        self.head, self.value_head = causal.get_output_embeddings(), value_head
         self.sampling, self.luck = sampling, luck.to(attention_mask.device)
-        (batch, self.width), limit = attention_mask.shape, sampling.max_new_tokens
-        layers = causal.config.get_text_config().num_hidden_layers
-        self.layers = [_PreallocatedLayer(self.width + limit) for _ in range(layers)]
-        self.cache = Cache(layers=list(self.layers))
-        self.seen = torch.cat([attention_mask, attention_mask.new_ones(batch, limit)], dim=1)
+        batch, limit = len(attention_mask), sampling.max_new_tokens
+        self.cached = CachedRows(model, attention_mask, limit)
         self.rows = torch.arange(batch, device=attention_mask.device)
         self.stops = torch.tensor(sampling.stop_ids, device=attention_mask.device)
         self.tokens = attention_mask.new_full((batch, limit), sampling.pad_token_id)
@@ -127,31 +99,18 @@ class _Decoder:
         self.logprobs, self.values = torch.zeros(2, batch, limit, device=attention_mask.device)
 
     def run(self, prompts: Tensor) -> Decoded:
-        positions = (self.seen[:, : self.width].cumsum(1) - 1).clamp(min=0)
-        hidden = self.forward(prompts, positions)
-        position = positions[:, -1:] + 1
+        hidden = self.cached.read(prompts)
         for step in range(self.sampling.max_new_tokens):
             token = self.sample(hidden, step)
             if step + 1 == self.sampling.max_new_tokens or bool(self.ended.all()):
                 break
             kept = self.leave_the_ended_behind()
-            if kept is not None:
-                token, position = token[kept], position[kept]
-            hidden = self.forward(token, position)
-            position = position + 1
+            hidden = self.cached.read(token if kept is None else token[kept])
         length = step + 1
         return Decoded(
             self.tokens[:, :length], self.mask[:, :length], self.ended, self.logprobs[:, :length],
             self.values[:, :length],
         )  # fmt: skip
-
-    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """The last hidden state (rows, D) once `ids` (rows, T) are read, too."""
-        seen = self.seen[:, : self.cache.get_seq_length() + ids.shape[1]]
-        output = self.trunk(
-            input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=self.cache, use_cache=True
-        )
-        return output.last_hidden_state[:, -1]
 
     def sample(self, hidden: Tensor, step: int) -> Tensor:
         """The next token (rows, 1), noted with its log-probability and value for the replies that go on."""
@@ -178,7 +137,6 @@ class _Decoder:
         if int(ended.sum()) * LEAVE < len(ended):
             return None
         kept = (~ended).nonzero().flatten()
-        self.rows, self.seen = self.rows[kept], self.seen[kept]
-        for layer in self.layers:
-            layer.keep(kept)
+        self.rows = self.rows[kept]
+        self.cached.keep(kept)
         return kept
