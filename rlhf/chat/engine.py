@@ -1,0 +1,392 @@
+"""The engine of the chat: one thread owns the models, requests wait in a bounded queue and are decoded in batches.
+
+    with Engine.of(config, {"ppo": Path("models/tiny/ppo")}) as engine:
+        for text in engine.submit(ask("Hello"), "ppo", ReplySettings()):
+            print(text, end="")
+
+A request joins the replies that are being decoded as soon as there is a place, so ten people wait about as long as one.
+Requests to versions on the same base weights alternate token by token.
+"""
+
+import queue
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from rlhf.chat.batch import Row, RunningBatch
+from rlhf.chat.context import fit_context
+from rlhf.chat.fleet import Fleet, UnknownVersion
+from rlhf.chat.generation import Generation
+from rlhf.chat.records import Reply, ReplySettings
+from rlhf.chat.settings import ChatSection
+from rlhf.config import Config, DataSection, Precision
+from rlhf.errors import UserError, nearest
+from rlhf.models import resolve_device
+from rlhf.oom import out_of_memory, release_memory
+from rlhf.records import Conversation
+from rlhf.tokenizer import ROLES, load_tokenizer
+
+IDLE_SECONDS = 0.5
+"""How long the engine sleeps without work before it looks again; a request wakes it at once."""
+
+MOST_TOKENS = 1 << 17
+"""Of one reply, whatever the model's context."""
+
+
+class QueueFull(Exception):
+    """As many requests wait as may. `retry_after`: seconds after which to try again."""
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"{waiting} requests wait already; try again in {retry_after:.0f} s")
+        self.waiting, self.retry_after = waiting, retry_after
+
+
+class EngineClosed(RuntimeError):
+    """The engine was closed."""
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What the engine has done, and what it has to do."""
+
+    waiting: int
+    active: int
+    queue_size: int
+    max_batch: int
+    """Replies decoded at a time; less than configured once memory has run out."""
+    replies: int
+    """Finished since the start."""
+    tokens: int
+    """Sampled since the start."""
+    seconds_busy: float
+
+
+class Engine:
+    """Replies of one or several versions.
+
+    Args:
+        tokenizer: of all versions.
+        precision: of the base weights.
+        device: where the models go.
+        limits: `max_response_tokens` is how long a reply may be by default.
+        chat: sizes of batch and queue.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        precision: Precision,
+        device: torch.device,
+        limits: DataSection,
+        chat: ChatSection,
+    ) -> None:
+        self.tokenizer, self.limits, self.chat = tokenizer, limits, chat
+        self._fleet = Fleet(tokenizer, precision, device)
+        self._stop_ids = (tokenizer.eos_token_id, *_role_ids(tokenizer))
+        self._batches: dict[str, RunningBatch] = {}
+        self._asked: dict[Row, Generation] = {}
+        self._waiting: deque[Generation] = deque()
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._max_batch = chat.max_batch
+        self._contexts: dict[str, int | None] = {}
+        self._replies, self._tokens, self._busy = 0, 0, 0.0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of(cls, config: Config, versions: Mapping[str, str | Path]) -> "Engine":
+        """An engine with versions loaded: name → hub name or result folder; the first one's tokenizer is everyone's.
+
+        Raises:
+            UserError: one of them cannot be loaded.
+        """
+        limits = config.data
+        tokenizer = load_tokenizer(
+            str(next(iter(versions.values()))),
+            vocab_size=config.model.vocab_size,
+            texts=list,
+            max_length=limits.max_prompt_tokens + limits.max_response_tokens,
+        )
+        device = resolve_device(config.model.device)
+        engine = cls(tokenizer, config.model.precision, device, limits, config.chat)
+        try:
+            for name, folder in versions.items():
+                engine.load(name, folder)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    # --- what others call -------------------------------------------------------------------------------------
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that answer."""
+        return tuple(self._contexts)
+
+    def load(self, name: str, folder: str | Path) -> None:
+        """Load a version, or another in its place, between two tokens of the others.
+
+        Raises:
+            UserError: it cannot be loaded; what was there stays.
+            EngineClosed: the engine was closed.
+        """
+
+        def add() -> None:
+            self._begin_again(name)
+            self._fleet.add(name, folder)
+            self._contexts = self._contexts | {name: self._fleet.context(name)}
+
+        self._on_thread(add)
+
+    def unload(self, name: str) -> None:
+        """Take a version out; replies that it has begun fail. Does nothing where it is not there."""
+
+        def remove() -> None:
+            self._contexts = {key: value for key, value in self._contexts.items() if key != name}
+            unknown = UnknownVersion(f"The version {name!r} was taken out.")
+            batch = self._batches.pop(name, None)
+            for row in batch.clear() if batch else []:
+                self._end(row, unknown)
+            self._fleet.remove(name)
+
+        self._on_thread(remove)
+
+    def context(self, version: str) -> int | None:
+        """Tokens that a version can take, prompt and reply together. Raises `UnknownVersion`."""
+        if version not in self._contexts:
+            raise UnknownVersion(f"No version {version!r} is loaded.", remedy=nearest(version, self._contexts))
+        return self._contexts[version]
+
+    def submit(self, messages: Conversation, version: str, settings: ReplySettings) -> Generation:
+        """Ask for a reply.
+
+        Raises:
+            UnknownVersion: no such version.
+            PromptTooLong: the last turn does not fit into the context.
+            UserError: nothing to reply to, or settings out of range.
+            QueueFull: too many requests wait.
+            EngineClosed: the engine was closed.
+        """
+        context = self.context(version)
+        check_settings(settings)
+        most = self.limits.max_response_tokens if settings.max_tokens is None else settings.max_tokens
+        fitted = fit_context(self.tokenizer, messages, most, context)
+        seed = secrets.randbelow(1 << 31) if settings.seed is None else settings.seed
+        row = Row(fitted.ids, most, settings.temperature, settings.top_p, seed)
+        generation = Generation(row, version, settings.stop, fitted.dropped_turns, self.tokenizer)
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine was closed")
+            waiting = len(self._waiting)
+            if waiting >= self.chat.queue_size:
+                raise QueueFull(waiting, self._seconds_for(waiting))
+            self._waiting.append(generation)
+            self._changed.notify()
+        return generation
+
+    def reply(self, messages: Conversation, version: str, settings: ReplySettings) -> Reply:
+        """Ask for a reply and wait for it. Raises as `submit`, and `GenerationFailed`."""
+        return self.submit(messages, version, settings).result()
+
+    def stats(self) -> EngineStats:
+        """Figures for a monitor."""
+        return EngineStats(
+            waiting=len(self._waiting),
+            active=len(self._asked),
+            queue_size=self.chat.queue_size,
+            max_batch=self._max_batch,
+            replies=self._replies,
+            tokens=self._tokens,
+            seconds_busy=self._busy,
+        )
+
+    def close(self) -> None:
+        """Stop; replies in the making and waiting ones fail."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _seconds_for(self, waiting: int) -> float:
+        """About how long it takes until so many requests have had their turn."""
+        each = self._busy / self._replies if self._replies else 1.0
+        return max(1.0, waiting * each)
+
+    def _on_thread(self, task: Callable[[], Any]) -> Any:
+        future: Future[Any] = Future()
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine was closed")
+            self._tasks.put((task, future))
+            self._changed.notify()
+        return future.result()
+
+    # --- on the engine's thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                began = time.perf_counter()
+                self._do_tasks()
+                self._admit()
+                for version in list(self._batches):
+                    self._step(version)
+                self._busy += time.perf_counter() - began
+        finally:
+            self._fail_all(EngineClosed("the engine was closed"))
+
+    def _wait_for_work(self) -> bool:
+        """False once the engine is closed."""
+        with self._changed:
+            while not (self._closed or self._waiting or self._asked or not self._tasks.empty()):
+                self._changed.wait(IDLE_SECONDS)
+            return not self._closed
+
+    def _do_tasks(self) -> None:
+        while not self._tasks.empty():
+            task, future = self._tasks.get()
+            try:
+                future.set_result(task())
+            except BaseException as error:  # for whoever asked
+                future.set_exception(error)
+
+    def _admit(self) -> None:
+        """Let as many waiting requests join as there is place for."""
+        arrived: dict[str, list[Generation]] = {}
+        with self._changed:
+            stopped = [generation for generation in self._waiting if generation.row.dropped]
+            for generation in stopped:
+                self._waiting.remove(generation)
+                generation.finish()
+            while self._waiting and len(self._asked) + sum(map(len, arrived.values())) < self._max_batch:
+                generation = self._waiting.popleft()
+                arrived.setdefault(generation.version, []).append(generation)
+        for version, generations in arrived.items():
+            self._asked |= {generation.row: generation for generation in generations}
+            self._add(version, [generation.row for generation in generations])
+
+    def _add(self, version: str, rows: list[Row]) -> None:
+        batch = self._batches.setdefault(version, RunningBatch(self.tokenizer.pad_token_id, self._stop_ids))
+        try:
+            with self._fleet.role(version) as model:
+                batch.add(model, rows)
+        except Exception as error:
+            before = [row for row in batch.clear() if row not in rows]
+            if self._too_much(error, len(before) + len(rows)):
+                before += rows
+            else:
+                for row in rows:
+                    self._end(row, error)
+            self._put_back(before)
+        else:
+            self._tell(batch, rows)
+
+    def _step(self, version: str) -> None:
+        batch = self._batches[version]
+        self._end_finished(batch)
+        if not batch.rows:
+            del self._batches[version]
+            return
+        try:
+            with self._fleet.role(version) as model:
+                batch.step(model)
+        except Exception as error:
+            rows = batch.clear()
+            if self._too_much(error, len(rows)):
+                self._put_back(rows)
+                return
+            for row in rows:
+                self._end(row, error)
+        else:
+            self._tell(batch, batch.rows)
+
+    def _tell(self, batch: RunningBatch, rows: list[Row]) -> None:
+        self._tokens += len(rows)
+        for row in rows:
+            self._asked[row].tell()
+        self._end_finished(batch)
+
+    def _end_finished(self, batch: RunningBatch) -> None:
+        for row in batch.drop_finished():
+            self._end(row)
+
+    def _end(self, row: Row, error: BaseException | None = None) -> None:
+        self._replies += 1
+        self._asked.pop(row).finish(error)
+
+    def _too_much(self, error: Exception, rows: int) -> bool:
+        """Whether memory ran out though less might do; from then on fewer replies are decoded at a time."""
+        if not (isinstance(error, RuntimeError) and out_of_memory(error)) or rows == 1:
+            return False
+        self._max_batch = max(1, rows // 2)
+        release_memory()
+        return True
+
+    def _put_back(self, rows: list[Row]) -> None:
+        """Let rows wait again, before all others; they go on where they are."""
+        with self._changed:
+            self._waiting.extendleft(self._asked.pop(row) for row in reversed(rows))
+
+    def _begin_again(self, version: str) -> None:
+        """Before a version is exchanged: its replies are read anew, and go on under the new one."""
+        batch = self._batches.pop(version, None)
+        if batch:
+            self._put_back(batch.clear())
+
+    def _fail_all(self, error: BaseException) -> None:
+        with self._changed:
+            self._closed = True
+            left = [*self._asked.values(), *self._waiting]
+            self._asked.clear()
+            self._waiting.clear()
+        for generation in left:
+            generation.finish(error)
+        while not self._tasks.empty():
+            self._tasks.get()[1].set_exception(error)
+
+
+def check_settings(settings: ReplySettings) -> None:
+    """Refuse settings that no reply can be sampled with. Raises `UserError`."""
+    wrong = {
+        "temperature": not 0 <= settings.temperature <= 2,
+        "top_p": not 0 < settings.top_p <= 1,
+        "max_tokens": settings.max_tokens is not None and not 0 < settings.max_tokens <= MOST_TOKENS,
+        "seed": settings.seed is not None and not 0 <= settings.seed < 1 << 63,
+        "stop": any(not text for text in settings.stop),
+    }
+    for name, refused in wrong.items():
+        if refused:
+            raise UserError(f"Bad {name}.", expected=_RANGES[name], found=repr(getattr(settings, name)))
+
+
+_RANGES = {
+    "temperature": "0 to 2",
+    "top_p": "above 0, at most 1",
+    "max_tokens": f"1 to {MOST_TOKENS}",
+    "seed": "a whole number from 0 to 2⁶³ - 1",
+    "stop": "texts that are not empty",
+}
+
+
+def _role_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Tokens that open a turn, where the tokenizer has such: a reply ends where the model goes on for the user."""
+    added = tokenizer.get_added_vocab()
+    return tuple(added[role] for role in ROLES if role in added)
