@@ -39,7 +39,7 @@ lint: dev       ## ruff and mypy
 test: lint      ## lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
 
-soak: dev       ## the kill loop at full count
+soak: dev       ## kill loops, load and sweeps at full count
 	SOAK=1 $(BIN)/python -m pytest -m slow --durations 10
 
 clean:          ## remove the virtual environment; results under models/ stay

@@ -15,9 +15,8 @@ class PromptTooLong(UserError):
     def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
         super().__init__(
             "The message is too long for the model.",
-            expected=f"at most {context - max_tokens} tokens: the model's context of {context}, less {max_tokens} for "
-            "the reply",
-            found=f"{prompt_tokens} tokens",
+            expected=f"message and reply together at most {context} tokens, the model's context",
+            found=f"{prompt_tokens} tokens, and {max_tokens} for the reply",
             remedy="shorten the message, or ask for a shorter reply (max_tokens)",
         )
         self.prompt_tokens, self.max_tokens, self.context = prompt_tokens, max_tokens, context
