@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, ValidationError
 
@@ -18,7 +18,7 @@ from rlhf.section import Section
 State = Literal["candidate", "live", "retired"]
 """Waits to be judged, as the challenger of the live version; answers; neither, but can be promoted again."""
 
-FORMAT = "rlhf-versions"
+FORMAT: Final = "rlhf-versions"
 SCHEMA = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
