@@ -54,7 +54,6 @@ class Classifier:
         self.pads = None not in (self.tokenizer.pad_token_id, self.model.config.pad_token_id)
         self.batch_size = batch_size if self.pads else 1
 
-    @torch.no_grad()
     def __call__(
         self,
         prompts: list[str],
@@ -62,23 +61,32 @@ class Classifier:
         messages: list[list[dict[str, str]]] | None = None,
         **columns: list[Any],
     ) -> list[float]:
-        asked = messages or [[{"role": "user", "content": prompt}] for prompt in prompts]
-        found: list[float] = []
-        for start in range(0, len(completions), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            inputs = self._encoded(prompts[rows], completions[rows], asked[rows]).to(self.model.device)
-            found += self._value(self.model(**inputs).logits.float()).tolist()
-        return found
-
-    def _encoded(self, prompts: list[str], completions: list[str], asked: list[list[dict[str, str]]]) -> Any:
-        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens, "padding": self.pads}
         if not self.tokenizer.chat_template:
-            return self.tokenizer(prompts, completions, return_tensors="pt", **options)
-        chats = [
-            [*turns, {"role": "assistant", "content": reply}] for turns, reply in zip(asked, completions, strict=True)
-        ]
-        texts = [self.tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
-        return self.tokenizer(texts, add_special_tokens=False, return_tensors="pt", **options)
+            return self._values(prompts, completions)
+        asked = messages or [[{"role": "user", "content": prompt}] for prompt in prompts]
+        replies = ({"role": "assistant", "content": completion} for completion in completions)
+        return self._values([self._chat([*turns, reply]) for turns, reply in zip(asked, replies, strict=True)])
+
+    def alone(self, texts: list[str]) -> list[float]:
+        """The same for texts that reply to nothing; through a chat template they go as a user's turn."""
+        if self.tokenizer.chat_template:
+            texts = [self._chat([{"role": "user", "content": text}]) for text in texts]
+        return self._values(texts)
+
+    def _chat(self, turns: list[dict[str, str]]) -> str:
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+
+    @torch.no_grad()
+    def _values(self, first: list[str], second: list[str] | None = None) -> list[float]:
+        """Of texts, or of pairs of texts."""
+        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens, "padding": self.pads}
+        options["add_special_tokens"] = not self.tokenizer.chat_template  # a template writes them itself
+        found: list[float] = []
+        for start in range(0, len(first), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            inputs = self.tokenizer(first[rows], second and second[rows], return_tensors="pt", **options)
+            found += self._value(self.model(**inputs.to(self.model.device)).logits.float()).tolist()
+        return found
 
     def _value(self, logits: Tensor) -> Tensor:
         """(N,) from logits (N, labels)."""

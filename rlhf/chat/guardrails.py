@@ -1,0 +1,139 @@
+"""What is kept from the model, and from the reader: length, rate, a word list, a classifier of unsafe text.
+
+    guardrails = Guardrails(config.guardrails, device)
+    block = guardrails.check_input(user, text) or guardrails.check_output(reply)
+    if block:
+        say(block.reply)                       # polite, in place of what was blocked
+
+Nothing is global and all of it may be called from any thread. A block is neither logged nor stored here.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from rlhf.chat.settings import GuardrailSection
+from rlhf.evaluation.safety import is_unsafe
+
+Reason = Literal["length", "rate", "words", "classifier"]
+
+ASK_OTHERWISE = "I would rather not answer that. Could you put it another way, please?"
+"""In place of a reply to an unsafe message."""
+CANNOT_SAY = "I am sorry, I have no good answer to that. Could you ask something else, please?"
+"""In place of an unsafe reply."""
+BURST = 0.25
+"""Share of a minute's messages that may come at once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why a text does not pass, and what is said instead."""
+
+    reason: Reason
+    reply: str
+    retry_after: float | None = None
+    """Seconds after which to try again, where waiting helps."""
+
+
+class RateLimit:
+    """A token bucket for each user: a message costs one token, and tokens come back steadily up to the burst.
+
+    Args:
+        per_minute: messages a minute.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_second = per_minute / 60
+        self.burst = max(1.0, per_minute * BURST)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[str, tuple[float, float]] = {}  # user → tokens, and when they were counted
+        self._tidied = clock()
+
+    def wait(self, user: str) -> float:
+        """0 where the user may send a message now, which is then counted; else the seconds until one is allowed."""
+        with self._lock:
+            now = self._clock()
+            self._tidy(now)
+            tokens, counted = self._buckets.get(user, (self.burst, now))
+            tokens = min(self.burst, tokens + (now - counted) * self.per_second)
+            allowed = tokens >= 1 - 1e-9  # whoever waits exactly as long as told is let through
+            self._buckets[user] = (tokens - 1 if allowed else tokens, now)
+            return 0.0 if allowed else (1 - tokens) / self.per_second
+
+    def _tidy(self, now: float) -> None:
+        """Forget users whose bucket is full again, so that many names do not fill the memory."""
+        full_after = self.burst / self.per_second
+        if now - self._tidied > full_after:
+            self._buckets = {user: held for user, held in self._buckets.items() if now - held[1] <= full_after}
+            self._tidied = now
+
+
+class Guardrails:
+    """The checks of section `guardrails`.
+
+    Args:
+        settings: which checks, and how strict.
+        device: where the classifier computes; default: the CPU.
+        clock: seconds that never go back.
+
+    Raises:
+        UserError: the classifier cannot be loaded, or has no such label.
+    """
+
+    def __init__(
+        self,
+        settings: GuardrailSection,
+        device: torch.device | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._rate = RateLimit(settings.requests_per_minute, clock)
+        self._unsafe = _classifier(settings, device)
+
+    def check_input(self, user: str, text: str) -> Block | None:
+        """What keeps a message from the model; None where it passes. Each call counts as a message of the user."""
+        wait = self._rate.wait(user)
+        if wait > 0:
+            seconds = math.ceil(wait)
+            said = f"{seconds} second{'s' if seconds > 1 else ''}"
+            return Block("rate", f"That was a lot at once. Please try again in {said}.", retry_after=wait)
+        most = self.settings.max_characters
+        if len(text) > most:
+            return Block("length", f"That is too long for me: {len(text)} characters. Please use at most {most}.")
+        return self._content(text, ASK_OTHERWISE)
+
+    def check_output(self, text: str) -> Block | None:
+        """What keeps a reply from the reader; None where it passes."""
+        return self._content(text, CANNOT_SAY)
+
+    def _content(self, text: str, instead: str) -> Block | None:
+        if not text.strip():
+            return None
+        if self.settings.words and is_unsafe(text):
+            return Block("words", instead)
+        if self._unsafe and self._unsafe(text) >= self.settings.classifier_threshold:
+            return Block("classifier", instead)
+        return None
+
+
+def _classifier(settings: GuardrailSection, device: torch.device | None) -> Callable[[str], float] | None:
+    """Probability that a text is unsafe; None where no classifier is set."""
+    if settings.classifier is None:
+        return None
+    from rlhf.rewards.classifier import Classifier  # transformers, which takes seconds
+
+    classifier = Classifier(settings.classifier, settings.classifier_label, probability=True, device=device)
+    lock = threading.Lock()  # a fast tokenizer may not be used by two threads
+
+    def unsafe(text: str) -> float:
+        with lock:
+            return classifier.alone([text])[0]
+
+    return unsafe
