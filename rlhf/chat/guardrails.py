@@ -5,10 +5,18 @@
     if block:
         say(block.reply)                       # polite, in place of what was blocked
 
+    check = guardrails.while_written()         # a reply that is shown while it is being written
+    for delta in generation:
+        show(check.add(delta))                 # what has been checked; "" while a word is unfinished
+    show(check.finish())
+    if check.block:                            # also true within the loop, which may end there
+        replace_by(check.block.reply)
+
 Nothing is global and all of it may be called from any thread. A block is neither logged nor stored here.
 """
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +36,12 @@ CANNOT_SAY = "I am sorry, I have no good answer to that. Could you ask something
 """In place of an unsafe reply."""
 BURST = 0.25
 """Share of a minute's messages that may come at once."""
+LONGEST_WORD = 40
+"""Characters of an unfinished word that are held back; scripts without spaces would else be held back to the end."""
+LOOK_BACK = 200
+"""Characters before what is new that the word list is shown again, since what it knows may reach across a space."""
+_UNFINISHED_WORD = re.compile(r"\w*\Z")
+_SENTENCES = re.compile(r".*[.!?。\n]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,10 @@ class Guardrails:
         """What keeps a reply from the reader; None where it passes."""
         return self._content(text, CANNOT_SAY)
 
+    def while_written(self) -> "WrittenCheck":
+        """The same for a reply that is shown while it is being written."""
+        return WrittenCheck(self)
+
     def _content(self, text: str, instead: str) -> Block | None:
         if not text.strip():
             return None
@@ -121,6 +139,54 @@ class Guardrails:
         if self._unsafe and self._unsafe(text) >= self.settings.classifier_threshold:
             return Block("classifier", instead)
         return None
+
+
+class WrittenCheck:
+    """How much of a reply may be shown while it is being written; belongs to one reply and one thread.
+
+    The word list is asked at the end of each word. A classifier, which needs to see what is meant, is asked at the end
+    of each sentence, and nothing is shown before. The whole reply is checked once more when it is finished.
+    """
+
+    def __init__(self, guardrails: Guardrails) -> None:
+        self.block: Block | None = None
+        """Set once the reply is blocked; nothing of it is shown from then on."""
+        self._guardrails = guardrails
+        self._text = ""
+        self._shown = 0
+
+    def add(self, delta: str) -> str:
+        """What may be shown after this much more was written."""
+        self._text += delta
+        sentences = self._guardrails.settings.classifier is not None
+        ready = _end_of_sentences(self._text) if sentences else _end_of_words(self._text)
+        if self.block or ready <= self._shown:
+            return ""
+        start = 0 if sentences else max(0, self._shown - LOOK_BACK)
+        self.block = self._guardrails.check_output(self._text[start:ready])
+        return self._release(ready)
+
+    def finish(self) -> str:
+        """What may be shown at the end of the reply."""
+        self.block = self.block or self._guardrails.check_output(self._text)
+        return self._release(len(self._text))
+
+    def _release(self, end: int) -> str:
+        if self.block:
+            return ""
+        start, self._shown = self._shown, end
+        return self._text[start:end]
+
+
+def _end_of_words(text: str) -> int:
+    tail = text[-LONGEST_WORD:]
+    unfinished = _UNFINISHED_WORD.search(tail)
+    return len(text) - (len(unfinished.group()) if unfinished else 0)
+
+
+def _end_of_sentences(text: str) -> int:
+    found = _SENTENCES.match(text)
+    return found.end() if found else 0
 
 
 def _classifier(settings: GuardrailSection, device: torch.device | None) -> Callable[[str], float] | None:

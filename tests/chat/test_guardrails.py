@@ -132,6 +132,45 @@ def test_a_classifier_that_cannot_be_used_is_refused_at_once(tmp_path):
         Guardrails(GuardrailSection(classifier=str(tmp_path / "two")))
 
 
+def shown(check, deltas):
+    """What appeared after each delta, and at the end."""
+    return [check.add(delta) for delta in deltas] + [check.finish()]
+
+
+def test_a_reply_is_shown_word_by_word_once_checked():
+    check = Guardrails(GuardrailSection()).while_written()
+    assert shown(check, ["Par", "is is", " nice", ". ", "Yes"]) == ["", "Paris ", "is ", "nice. ", "", "Yes"]
+    assert check.block is None
+
+
+def test_nothing_of_a_coarse_word_is_shown():
+    check = Guardrails(GuardrailSection()).while_written()
+    assert shown(check, ["What the f", "uc", "k is", " this"]) == ["What the ", "", "", "", ""]
+    assert (check.block.reason, check.block.reply) == ("words", CANNOT_SAY)
+    check = Guardrails(GuardrailSection()).while_written()
+    assert shown(check, ["What the f", "uck"]) == ["What the ", "", ""] and check.block
+
+
+@given(deltas=st.lists(st.text(max_size=12), max_size=12))
+def test_a_reply_that_passes_is_shown_whole_and_nothing_twice(deltas):
+    check = Guardrails(GuardrailSection(words=False)).while_written()
+    assert "".join(shown(check, deltas)) == "".join(deltas)
+
+
+def test_a_script_without_spaces_does_not_wait_for_the_end():
+    check = Guardrails(GuardrailSection(words=False)).while_written()
+    assert shown(check, ["水" * 60, "火"]) == ["水" * 20, "水", "水" * 39 + "火"]
+
+
+def test_with_a_classifier_a_reply_is_shown_by_sentences(tmp_path):
+    save_classifier(tmp_path, ("fine", "toxic"))
+    never = GuardrailSection(classifier=str(tmp_path), classifier_label=1, classifier_threshold=0.999999)
+    deltas = ["where is", " rome. in", " italy"]
+    assert shown(Guardrails(never).while_written(), deltas) == ["", "where is rome.", "", " in italy"]
+    always = Guardrails(never.model_copy(update={"classifier_threshold": 1e-6})).while_written()
+    assert shown(always, deltas) == ["", "", "", ""] and always.block.reason == "classifier"
+
+
 def test_many_threads_get_no_more_than_the_burst_and_right_answers(tmp_path):
     model = save_classifier(tmp_path, ("fine", "toxic"))
     texts = ["where is rome", "a cat sits", "rome in italy", "cat"] * 25
