@@ -61,7 +61,7 @@ def fit(wins: ArrayLike, ridge: float) -> Floats:
 
 
 def counted(duels: Sequence[Duel], players: int) -> Floats:
-    """(pairs, 3) how often the first of each pair won, tied, lost; pairs as `combinations(range(players), 2)` has them."""
+    """(pairs, 3) how often the first of a pair won, tied, lost; pairs in the order of `combinations(range(players), 2)`."""
     place = {pair: number for number, pair in enumerate(combinations(range(players), 2))}
     counts: Floats = np.zeros((len(place), 3))
     for first, second, score in duels:
@@ -70,12 +70,13 @@ def counted(duels: Sequence[Duel], players: int) -> Floats:
     return counts
 
 
-def wins_of(counts: Floats, players: int) -> Floats:
+def wins_of(counts: ArrayLike, players: int) -> Floats:
     """(..., K, K) wins from (..., pairs, 3) counts, a tie half a win each."""
-    wins: Floats = np.zeros((*counts.shape[:-2], players, players))
+    numbers = np.asarray(counts, dtype=np.float64)
+    wins: Floats = np.zeros((*numbers.shape[:-2], players, players))
     for number, (first, second) in enumerate(combinations(range(players), 2)):
-        wins[..., first, second] = counts[..., number, :] @ SCORES
-        wins[..., second, first] = counts[..., number, :] @ (1 - SCORES)
+        wins[..., first, second] = numbers[..., number, :] @ SCORES
+        wins[..., second, first] = numbers[..., number, :] @ (1 - SCORES)
     return wins
 
 

@@ -14,12 +14,13 @@ Without a difference Λ is a martingale of mean 1, so the chance that it ever re
 holds exactly for normal values of known variance, whatever the order of the arms, as long as outcomes do not decide it
 (D / V has independent increments); for others as far as sample means are normal. Two things keep small samples honest:
 
-- To each arm's observations one imaginary 0 and one 1 are added, as Agresti and Caffo (2000) do for an interval: without
-  them three equal observations would have no variance at all.
+- To each arm's observations one imaginary 0 and one 1 are added, as Agresti and Caffo (2000) do for an interval:
+  without them three equal observations would have no variance at all.
 - V is the variance of sums over units (Liang and Zeger 1986): values of one conversation, or the two sides of one duel,
   are not independent, and are one unit.
 
-A unit is a row (a, c, b, d): the sum and number of its values in the first arm, then in the second. Values lie in [0, 1].
+A unit is a row (a, c, b, d): the sum and number of its values in the first arm, then in the second. Values lie in
+[0, 1].
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Which version answers, which one is better, and when to stop asking (docs/ab-testing.md).
 
     router = Router(config.routing, seed)
-    given = router.assign(["live", "challenger"], outcomes)     # for a new conversation, which then stays with its version
+    given = router.assign(["live", "challenger"], outcomes)     # for a new conversation, which stays with it
     verdict(outcomes, "live", "challenger", alpha=0.05).decision          # "continue", "promote" or "retire"
     standings([("live", "challenger", 0.5), ...])                         # from duels
     misbehaves([False, True, ...], config.routing)                        # replies of a challenger, oldest first
@@ -215,9 +215,9 @@ def standings(
 ) -> list[Standing]:
     """Strengths of all versions that duelled, the strongest first.
 
-    The order of the duels, and which side a version stood on, do not matter. The interval is the strength and 1.96
-    bootstrap standard deviations to both sides: of the bootstrap intervals tried it held the true strength most nearly as
-    often as it should (docs/results/ab.md).
+    The order of the duels, and which side a version stood on, do not matter. The interval reaches 1.96
+    bootstrap standard deviations to both sides: of the bootstrap intervals tried this one held the true strength most
+    nearly as often as it should (docs/results/ab.md).
 
     Args:
         duels: the version on the left, that on the right, and the left one's score: 1, 1/2 or 0.
