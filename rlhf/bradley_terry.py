@@ -2,11 +2,11 @@
 
     counts = counted([(0, 1, 1.0), (1, 2, 0.5)], players=3)
     strengths = fit(wins_of(counts, 3), ridge=0.5)
-    spread = bootstrap_spread(counts, 3, ridge=0.5, resamples=1000, rng=rng)
+    spread = resampled(counts, 3, ridge=0.5, sets=1000, rng=rng).std(axis=0)
 
 The ridge is a normal prior of variance 1/ridge on every strength. It keeps a record of 10 to 0 finite, says what the
 scale's zero is (strengths sum to 0), and ties together players who never met. Strengths are in logits: 1 more wins 73%.
-The order of the duels has no part in it. K players, B sets of duels.
+The order of the duels has no part in it. K players.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def fit(wins: ArrayLike, ridge: float) -> Floats:
 
 
 def counted(duels: Sequence[Duel], players: int) -> Floats:
-    """(pairs, 3) how often the first of a pair won, tied, lost; pairs in the order of `combinations(range(players), 2)`."""
+    """(pairs, 3) how often the first of a pair won, tied, lost; pairs in the order of `combinations`: 01, 02, 12 …"""
     place = {pair: number for number, pair in enumerate(combinations(range(players), 2))}
     counts: Floats = np.zeros((len(place), 3))
     for first, second, score in duels:
@@ -80,18 +80,18 @@ def wins_of(counts: ArrayLike, players: int) -> Floats:
     return wins
 
 
-def bootstrap_spread(counts: Floats, players: int, ridge: float, resamples: int, rng: np.random.Generator) -> Floats:
-    """(K,) standard deviation of the strengths over resampled sets of as many duels.
+def resampled(
+    counts: Floats, players: int, ridge: float, sets: int, rng: np.random.Generator, imaginary: Floats = IMAGINARY
+) -> Floats:
+    """(sets, K) strengths of bootstrap sets of as many duels each.
 
     Every pair that met gets half an imaginary win and loss first. Without them a record of 10 to 0 would come back as
     10 to 0 from every resampling, as if nothing were uncertain.
 
     Args:
-        counts: (pairs, 3) as `counted` gives them.
+        counts: (pairs, 3) as `counted` gives them, at least one duel.
+        imaginary: (3,) wins, ties and losses added to each pair that met.
     """
-    smoothed = counts + IMAGINARY * (counts.sum(axis=1, keepdims=True) > 0)
-    total = int(counts.sum())
-    if total == 0:
-        return np.zeros(players)
-    drawn = rng.multinomial(total, (smoothed / smoothed.sum()).ravel(), size=resamples)
-    return np.asarray(fit(wins_of(drawn.reshape(-1, *counts.shape), players), ridge).std(axis=0))
+    smoothed = counts + imaginary * (counts.sum(axis=1, keepdims=True) > 0)
+    drawn = rng.multinomial(int(counts.sum()), (smoothed / smoothed.sum()).ravel(), size=sets)
+    return fit(wins_of(drawn.reshape(-1, *counts.shape), players), ridge)

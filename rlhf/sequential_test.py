@@ -19,8 +19,8 @@ holds exactly for normal values of known variance, whatever the order of the arm
 - V is the variance of sums over units (Liang and Zeger 1986): values of one conversation, or the two sides of one duel,
   are not independent, and are one unit.
 
-A unit is a row (a, c, b, d): the sum and number of its values in the first arm, then in the second. Values lie in
-[0, 1].
+A unit is a row (a, c, b, d): the sum and number of its values in the first arm, then in the second; values lie in
+[0, 1]. Few units, or units of very different weight, make V too small: let each have one value an arm, its mean.
 """
 
 import numpy as np

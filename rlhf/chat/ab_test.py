@@ -12,7 +12,7 @@ the store.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -45,7 +45,7 @@ class Outcome:
     """Unix time of the judgement, in seconds."""
     group: str = ""
     """Judgements of one group are not independent of each other: those of one conversation, or the two sides of one
-    duel. Empty: independent of all others."""
+    duel. A group counts once for a version, with the mean of its judgements. Empty: independent of all others."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ class Verdict:
     p_value: float
     """Anytime valid: the smallest so far; 1 where nothing speaks against equality."""
     difference: float
-    """Mean judgement of the challenger less that of the live version, of uniform traffic; 0 while either has none."""
+    """Mean over the challenger's groups less that over the live version's; 0 while either has none."""
     interval: tuple[float, float]
     """Holds the true difference at all times at once, with probability 1 - alpha."""
     n_live: int
-    """Judgements that were compared."""
+    """Groups that were compared: conversations, duels, judgements that stand alone."""
     n_challenger: int
 
 
@@ -151,24 +151,26 @@ def verdict(
         ValueError: a value outside [0, 1].
     """
     compared = _compared(outcomes, live, challenger)
-    values = {name: [o.value for o in compared if o.version == name] for name in (live, challenger)}
-    n_live, n_challenger = len(values[live]), len(values[challenger])
+    moments, totals = sequential_test.cumulative(_units(compared, live))
+    won_live, n_live, won_challenger, n_challenger = totals[-1].tolist() if len(totals) else [0.0] * 4
     if not (n_live and n_challenger):
-        return Verdict("continue", 1.0, 0.0, (-1.0, 1.0), n_live, n_challenger)
+        return Verdict("continue", 1.0, 0.0, (-1.0, 1.0), int(n_live), int(n_challenger))
     mixing_sd = sequential_test.best_mixing_sd(noticed, alpha)
-    differences, variances = sequential_test.difference_and_variance(
-        *sequential_test.cumulative(_units(compared, live))
-    )
+    differences, variances = sequential_test.difference_and_variance(moments, totals)
     p_values = sequential_test.anytime_p(sequential_test.log_ratio(differences, variances, mixing_sd))
     decided = p_values <= alpha
     decision: Decision = "continue"
     if decided.any():
         decision = "promote" if differences[decided.argmax()] > 0 else "retire"
-    radius = float(sequential_test.anytime_radius(variances[-1], mixing_sd, alpha))
+    middle, radius = differences[-1], sequential_test.anytime_radius(variances[-1], mixing_sd, alpha)
     return Verdict(
-        decision, float(p_values[-1]), float(np.mean(values[challenger]) - np.mean(values[live])),
-        (max(-1.0, float(differences[-1]) - radius), min(1.0, float(differences[-1]) + radius)), n_live, n_challenger,
-    )  # fmt: skip
+        decision,
+        p_value=float(p_values[-1]),
+        difference=won_challenger / n_challenger - won_live / n_live,
+        interval=(float(max(-1.0, middle - radius)), float(min(1.0, middle + radius))),
+        n_live=int(n_live),
+        n_challenger=int(n_challenger),
+    )
 
 
 def _compared(outcomes: Sequence[Outcome], live: str, challenger: str) -> list[Outcome]:
@@ -182,17 +184,18 @@ def _compared(outcomes: Sequence[Outcome], live: str, challenger: str) -> list[O
 
 
 def _units(compared: Sequence[Outcome], live: str) -> list[list[float]]:
-    """A row (sum and number for the live version, sum and number for the challenger) a group, by its last judgement."""
-    last = {o.group: number for number, o in enumerate(compared)}
-    places = [(last[o.group] if o.group else number, o) for number, o in enumerate(compared)]
+    """A row a group: mean and 1 for the live version, mean and 1 for the challenger; 0 and 0 for the one it lacks.
+
+    In the order of their last judgements. A mean, not a sum: with sums a few long conversations could weigh more than
+    all others, and the variance would rest on those few.
+    """
+    groups: dict[str | int, list[Outcome]] = {}
+    for number, outcome in enumerate(compared):
+        groups.setdefault(outcome.group or number, []).append(outcome)
     rows = []
-    for _, members in groupby(sorted(places, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
-        row = [0.0] * 4
-        for _, outcome in members:
-            side = 0 if outcome.version == live else 2
-            row[side] += outcome.value
-            row[side + 1] += 1
-        rows.append(row)
+    for members in sorted(groups.values(), key=lambda some: some[-1].time):
+        sides = ([o.value for o in members if (o.version == live) == is_live] for is_live in (True, False))
+        rows.append([number for side in sides for number in ((fmean(side), 1.0) if side else (0.0, 0.0))])
     return rows
 
 
@@ -237,7 +240,7 @@ def standings(
     counts = bradley_terry.counted([(number[left], number[right], score) for left, right, score in duels], len(names))
     strengths = bradley_terry.fit(bradley_terry.wins_of(counts, len(names)), ridge)
     rng = np.random.default_rng(seed)
-    reach = NORMAL_95 * bradley_terry.bootstrap_spread(counts, len(names), ridge, resamples, rng)
+    reach = NORMAL_95 * bradley_terry.resampled(counts, len(names), ridge, resamples, rng).std(axis=0)
     fought = {name: sum(name in duel[:2] for duel in duels) for name in names}
     found = [
         Standing(name, float(strength), float(strength - far), float(strength + far), fought[name])
