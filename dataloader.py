@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from rlhf.config import Config, DataSection, SourceSpec
-from rlhf.data import classroom, dolly, hh_rlhf, jsonl, oasst2
+from rlhf.data import classroom, dolly, feedback, hh_rlhf, jsonl, oasst2
 from rlhf.data.mixing import Row, Split, filled, in_split, limited, mixed, order, split_of, text_order
 from rlhf.data.negatives import made_pairs
 from rlhf.data.perturb import PERTURBATIONS, long_context
@@ -31,9 +31,8 @@ from rlhf.records import Demonstration, Preference, Prompt
 
 log = logging.getLogger(__name__)
 
-SOURCES: dict[str, Source] = {
-    source.name: source for source in (classroom.SOURCE, dolly.SOURCE, oasst2.SOURCE, hh_rlhf.SOURCE, jsonl.SOURCE)
-}
+_MODULES = (classroom, dolly, oasst2, hh_rlhf, jsonl, feedback)
+SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in _MODULES}
 """Name → loader. `made` (pairs from the demonstrations) and the perturbations of `data.ood` are built on these."""
 
 _BUILT = {"preferences": ("made",), "ood": ("held_out", *PERTURBATIONS)}
@@ -60,6 +59,10 @@ def _refuse_unused(key: str, spec: SourceSpec) -> None:
     unused = {"weight"} if key in _NOT_MIXED else set()
     if spec.source in _WITHOUT_FILES:
         unused |= {"path", "name", "split"}
+    elif spec.source == feedback.SOURCE.name:
+        unused |= {"name", "split"}
+        if not spec.name:
+            locate(spec)
     elif spec.path or spec.name or spec.source == jsonl.SOURCE.name:
         place = locate(spec)
         unused |= {"split"} if isinstance(place, Path) and place.is_file() else set()

@@ -164,8 +164,10 @@ def _as_specs(value: Any) -> Any:
 
 
 def _as_spec(text: str) -> dict[str, str]:
-    is_path = "/" in text or Path(text).suffix in (".jsonl", ".json", ".gz", ".txt") or Path(text).is_file()
-    return {"source": "jsonl", "path": text} if is_path else {"source": text}
+    is_path = "/" in text or Path(text).suffix in (".jsonl", ".json", ".gz", ".txt", ".sqlite") or Path(text).is_file()
+    if not is_path:
+        return {"source": text}
+    return {"source": "feedback" if Path(text).suffix == ".sqlite" else "jsonl", "path": text}
 
 
 class TrainingSection(BaseModel):

@@ -286,10 +286,10 @@ def test_options_with_an_effect_are_taken(tmp_path, file):
 def test_a_source_that_lacks_something_names_those_that_have_it():
     with pytest.raises(UserError) as refused:
         SOURCES["dolly"].preferences(SourceSpec(source="dolly"))
-    assert "have preferences: classroom, hh_rlhf, jsonl, made, oasst2" in str(refused.value)
+    assert "have preferences: classroom, feedback, hh_rlhf, jsonl, made, oasst2" in str(refused.value)
     with pytest.raises(UserError) as refused:
         SOURCES["hh_rlhf"].demonstrations(SourceSpec(source="hh_rlhf"))
-    assert "have demonstrations: classroom, dolly, jsonl, oasst2" in str(refused.value)
+    assert "have demonstrations: classroom, dolly, feedback, jsonl, oasst2" in str(refused.value)
 
 
 def test_an_empty_split_is_refused(tmp_path):

@@ -24,6 +24,7 @@ from rlhf.chat.feedback_records import (
     Event,
     Judged,
     KeyReused,
+    Kind,
     NotFound,
     Rating,
     StoredConversation,
@@ -35,8 +36,8 @@ from rlhf.chat.ledger import insert, log_event, one
 from rlhf.chat.talk import Talk, message_of
 
 __all__ = [
-    "FILE", "Choice", "ChosenBy", "Duel", "Event", "FeedbackStore", "Judged", "KeyReused", "NotFound", "Rating",
-    "StoreBusy", "StoreFull", "StoredConversation", "StoredMessage", "new_id",
+    "FILE", "Choice", "ChosenBy", "Duel", "Event", "FeedbackStore", "Judged", "KeyReused", "Kind", "NotFound",
+    "Rating", "StoreBusy", "StoreFull", "StoredConversation", "StoredMessage", "new_id",
 ]  # fmt: skip
 
 FILE = "feedback.sqlite"

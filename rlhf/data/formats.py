@@ -1,6 +1,7 @@
 """The row formats that a JSON-lines file may have: which keys tell them, and how a row becomes records.
 
 {"prompt": "2+2?", "completion": "4"}                                     demonstration (TRL; strings or messages)
+{"prompt": "2+2?", "completion": "5", "label": false}                     liked or not (TRL; strings or messages)
 {"prompt": "2+2?", "chosen": "4", "rejected": "5"}                        pair (TRL; strings or messages)
 {"chosen": [messages], "rejected": [messages]}                            pair whose sides share the prompt (TRL)
 {"prompt": "2+2?"}                                                        prompt (TRL; string or messages)
@@ -12,12 +13,19 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rlhf.data.layout import with_context
 from rlhf.data.rows import Row, shorten
 from rlhf.errors import UserError
 from rlhf.records import Conversation, Demonstration, Message, Preference, Prompt, ask, prompt_id
+
+
+@dataclass(frozen=True)
+class Disliked(Demonstration):
+    """A reply with a thumb down: nobody should learn to write it."""
+
 
 Record = Demonstration | Preference | Prompt | str
 """What a row holds; a string is plain text without a question."""
@@ -50,6 +58,20 @@ def recognise(row: Row) -> Format:
 def _completion_row(row: Row, source: str) -> list[Record]:
     prompt = _conversation(row, "prompt")
     return [Demonstration(prompt_id(prompt), prompt, _reply(row, "completion"), _category(row), source, _quality(row))]
+
+
+def _unpaired_row(row: Row, source: str) -> list[Record]:
+    label, prompt = row.values["label"], _conversation(row, "prompt")
+    if not isinstance(label, bool):
+        raise UserError(
+            f"{row.where}: bad 'label'.",
+            expected="true or false: whether the completion was liked",
+            found=shorten(label),
+            remedy="give another name to a label that means something else",
+        )
+    kind = Demonstration if label else Disliked
+    reply = _reply(row, "completion")
+    return [kind(prompt_id(prompt), prompt, reply, _category(row), source, float(label))]
 
 
 def _t0_row(row: Row, source: str) -> list[Record]:
@@ -194,6 +216,7 @@ FORMATS = (
     Format("pair", frozenset({"prompt", "chosen", "rejected"}), _pair_row),
     Format("pair with its prompt in both sides", frozenset({"chosen", "rejected"}), _implicit_pair_row),
     Format("plain text (T0)", frozenset({"template", "prompt", "completion"}), _t0_row),
+    Format("liked or not", frozenset({"prompt", "completion", "label"}), _unpaired_row),
     Format("demonstration", frozenset({"prompt", "completion"}), _completion_row),
     Format("prompt", frozenset({"prompt"}), _prompt_row),
     Format("chat", frozenset({"messages"}), _messages_row),

@@ -9,11 +9,12 @@ bare path of any kind works. A sample row:
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NoReturn
+from dataclasses import replace
+from typing import NoReturn, TypeGuard
 
 from rlhf.config import SourceSpec
 from rlhf.data import dolly, hh_rlhf, oasst2
-from rlhf.data.formats import Record, recognise
+from rlhf.data.formats import Disliked, Record, recognise
 from rlhf.data.rows import Row, label, read_rows, shorten
 from rlhf.data.source import Keep, Source, as_prompt, as_text
 from rlhf.errors import UserError
@@ -23,7 +24,8 @@ _MADE_INSTEAD = "give a file of pairs; data.preferences=[made] makes pairs from 
 _PAIRS = "preference pairs"
 _KEYS = {
     "demonstrations": "prompt and completion; or messages, the last one the assistant's",
-    _PAIRS: "prompt, chosen and rejected; or chosen and rejected; or messages and quality, several to one prompt",
+    _PAIRS: "prompt, chosen and rejected; or chosen and rejected; or messages and quality, or prompt, completion and "
+    "label, several to one prompt",
     "prompts": "prompt; or those of demonstrations or pairs",
 }
 """What is asked of a file → the rows that hold it."""
@@ -35,14 +37,14 @@ class JSONL(Source):
     name = "jsonl"
 
     def demonstrations(self, spec: SourceSpec) -> list[Demonstration]:
-        """The rows with one reply."""
+        """The rows with one reply; of those that say whether it was liked, the liked ones."""
         if publisher := _publisher(spec):
             return publisher.demonstrations(spec)
-        rows = [record for record in _records(spec) if isinstance(record, Demonstration)]
+        rows = [record for record in _records(spec) if _to_imitate(record)]
         return rows or _holds_no(spec, "demonstrations")
 
     def preferences(self, spec: SourceSpec) -> list[Preference]:
-        """The pairs; of chats with a quality, any two replies to one conversation that differ in it."""
+        """The pairs; of replies with a quality or a label, any two to one conversation that differ in it."""
         if publisher := _publisher(spec):
             return publisher.preferences(spec)
         records = list(_records(spec))
@@ -56,7 +58,8 @@ class JSONL(Source):
             return publisher.prompts(spec)
         records = list(_records(spec))
         prompts = [record for record in records if isinstance(record, Prompt)]
-        prompts += [as_prompt(record) for record in records if isinstance(record, Demonstration)]
+        prompts += [as_prompt(record) for record in records if _to_imitate(record)]
+        prompts += [replace(as_prompt(record), reference=None) for record in records if isinstance(record, Disliked)]
         prompts += hh_rlhf.prompts_of([record for record in records if isinstance(record, Preference)])
         return list({p.prompt: p for p in reversed(prompts)}.values())[::-1] or _holds_no(spec, "prompts")
 
@@ -68,9 +71,13 @@ class JSONL(Source):
         for record in _records(spec):
             if isinstance(record, str) and keep(prompt_id(ask(record)), ""):
                 found.append(record)
-            elif isinstance(record, Demonstration) and keep(record.id, record.category):
+            elif _to_imitate(record) and keep(record.id, record.category):
                 found.append(as_text(record))
         return found
+
+
+def _to_imitate(record: Record) -> TypeGuard[Demonstration]:
+    return isinstance(record, Demonstration) and not isinstance(record, Disliked)
 
 
 def _publisher(spec: SourceSpec) -> Source | None:

@@ -1,0 +1,231 @@
+"""Which judgements may train, and why the others may not.
+
+found = collect(store)
+found.pairs, found.thumbs        # one of each, in the order in which they were given
+found.left_out                   # reason → how many
+
+Nothing is deleted from the store: a judgement that is left out today is looked at again the next time. A judgement is
+left out where
+
+- it prefers nothing: a tie, both bad, a rating without thumb and correction;
+- its conversation is hidden or holds a blocked turn; a reply in it was cut off (cancelled, error) or is empty;
+- it is spam: faster than anybody reads (`least_ms`), or one of `RUN` votes in a row for the same side;
+- it contradicts others: of one person who judged the same texts both ways nothing counts; of several, the majority;
+- it says again what an earlier one said.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar
+
+from rlhf.chat.feedback import Duel, FeedbackStore, Judged, StoredMessage
+from rlhf.records import Conversation, Message
+
+LEAST_MS = 300
+"""Nobody sees two texts and answers sooner: choosing between two signs alone takes about as long."""
+MS_A_CHARACTER = 2
+"""500 characters a second, some twenty times the speed of silent reading (238 words a minute: Brysbaert 2019)."""
+ENOUGH_MS = 3000
+"""A vote that took so long is never too fast: the beginning of a long reply may be enough to judge it."""
+RUN = 24
+"""Votes in a row for one side. Sides are random: a million honest votes hold 0.06 such runs."""
+
+CUT = ("cancelled", "error")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reply that somebody preferred to another, or wrote in its place."""
+
+    id: str
+    """Of the duel, or of the reply that was corrected."""
+    kind: str
+    """"duel" or "correction"."""
+    user: str
+    time: float
+    prompt: Conversation
+    chosen: str
+    rejected: str
+    chosen_version: str | None = None
+    rejected_version: str | None = None
+    chosen_side: str | None = None
+    latency_ms: int | None = None
+
+    @property
+    def question(self) -> object:
+        """What was judged: the same for whoever judges these texts, whatever comes of it."""
+        return self.prompt, frozenset((self.chosen, self.rejected))
+
+    @property
+    def answer(self) -> object:
+        return self.chosen
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """A reply that somebody liked, or did not."""
+
+    id: str
+    """Of the reply."""
+    user: str
+    time: float
+    prompt: Conversation
+    completion: str
+    label: bool
+    version: str | None = None
+
+    @property
+    def question(self) -> object:
+        """What was judged."""
+        return self.prompt, self.completion
+
+    @property
+    def answer(self) -> object:
+        return self.label
+
+
+Row = Pair | Thumb
+Kept = TypeVar("Kept", Pair, Thumb)
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What may train, and how many judgements may not, by reason."""
+
+    pairs: list[Pair]
+    thumbs: list[Thumb]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def collect(store: FeedbackStore, since: float = 0.0) -> Judgements:
+    """The judgements given since a time (Unix, seconds) that may train; earlier ones count as context."""
+    with store.snapshot():
+        looked_at = [*_of_duels(store), *(found for one in store.rated() for found in _of_rating(store, one))]
+    left_out = Counter(reason for time, reason in looked_at if isinstance(reason, str) and time >= since)
+    pairs = _settled((row for _, row in looked_at if isinstance(row, Pair)), since, left_out)
+    thumbs = _settled((row for _, row in looked_at if isinstance(row, Thumb)), since, left_out)
+    return Judgements(pairs, thumbs, left_out)
+
+
+def least_ms(*replies: str) -> int:
+    """The shortest time in which somebody may have looked at these replies, in milliseconds."""
+    return min(ENOUGH_MS, LEAST_MS + MS_A_CHARACTER * sum(map(len, replies)))
+
+
+Found = tuple[float, Row | str]
+"""When it was given, and what it is or why it is left out."""
+
+
+def _of_duels(store: FeedbackStore) -> Iterator[Found]:
+    votes = store.duels(voted=True)
+    one_sided = _one_sided(votes)
+    for duel in votes:
+        assert duel.voted is not None
+        if duel.winner is None:
+            yield duel.voted, {"tie": "tie", "both_bad": "both bad"}[duel.choice or ""]
+            continue
+        left, right = store.message(duel.left), store.message(duel.right)
+        texts = left.content.strip(), right.content.strip()
+        turns = store.path(duel.prompt_message)
+        reason = _unfit(store, [*turns, left, right])
+        if reason is None and texts[0] == texts[1]:
+            reason = "equal replies"
+        if reason is None and duel.latency_ms is not None and duel.latency_ms < least_ms(*texts):
+            reason = "faster than anybody reads"
+        if reason is None and duel.id in one_sided:
+            reason = f"{RUN} votes or more in a row for the same side"
+        yield duel.voted, reason or _pair_of(duel, turns, left, right)
+
+
+def _pair_of(duel: Duel, turns: Sequence[StoredMessage], left: StoredMessage, right: StoredMessage) -> Pair:
+    better, worse = (left, right) if duel.choice == "left" else (right, left)
+    return Pair(
+        id=duel.id,
+        kind="duel",
+        user=duel.user,
+        time=duel.voted or duel.created,
+        prompt=_conversation(turns),
+        chosen=better.content.strip(),
+        rejected=worse.content.strip(),
+        chosen_version=better.version,
+        rejected_version=worse.version,
+        chosen_side=duel.choice,
+        latency_ms=duel.latency_ms,
+    )
+
+
+def _of_rating(store: FeedbackStore, judged: Judged) -> Iterator[Found]:
+    """A thumb and a correction are two judgements."""
+    rating, reply = judged.rating, judged.message
+    correction = (rating.correction or "").strip()
+    if rating.thumb is None and not correction:
+        yield judged.time, "neither thumb nor correction"
+        return
+    turns = store.path(reply.id)
+    reason = _unfit(store, turns)
+    prompt, text = _conversation(turns[:-1]), reply.content.strip()
+    if rating.thumb is not None:
+        thumb = Thumb(reply.id, judged.user, judged.time, prompt, text, rating.thumb == 1, reply.version)
+        yield judged.time, reason or thumb
+    if correction:
+        reason = reason or ("equal replies" if correction == text else None)
+        pair = Pair(reply.id, "correction", judged.user, judged.time, prompt, correction, text, None, reply.version)
+        yield judged.time, reason or pair
+
+
+def _unfit(store: FeedbackStore, turns: Sequence[StoredMessage]) -> str | None:
+    """Why nothing that was said here may train."""
+    if store.conversation(turns[0].conversation).hidden:
+        return "hidden conversation"
+    if any(turn.blocked for turn in turns):
+        return "blocked turn"
+    if any(turn.finish_reason in CUT for turn in turns):
+        return "cut-off reply"
+    return None if all(turn.content.strip() for turn in turns) and len(turns) > 1 else "empty turn"
+
+
+def _conversation(turns: Iterable[StoredMessage]) -> Conversation:
+    return tuple(Message(turn.role, turn.content.strip()) for turn in turns)
+
+
+def _one_sided(votes: Sequence[Duel]) -> set[str]:
+    """Ids of the duels in which one person gave one side again and again."""
+    found: set[str] = set()
+    for user in {duel.user for duel in votes}:
+        theirs = [duel for duel in votes if duel.user == user]
+        for choice, group in groupby(theirs, key=lambda duel: duel.choice):
+            run = list(group)
+            if choice in ("left", "right") and len(run) >= RUN:
+                found |= {duel.id for duel in run}
+    return found
+
+
+def _settled(rows: Iterable[Kept], since: float, left_out: Counter[str]) -> list[Kept]:
+    """One row for each thing that was judged, in the order of time; what is left out is counted."""
+    by_question: dict[object, list[Kept]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.time):
+        by_question[row.question].append(row)
+    kept: list[Kept] = []
+    for judged in by_question.values():
+        agreeing = _majority(judged)
+        kept += [row for row in agreeing[:1] if row.time >= since]
+        left_out["contradictory"] += sum(row.time >= since for row in judged) - sum(r.time >= since for r in agreeing)
+        left_out["duplicate"] += sum(row.time >= since for row in agreeing[1:])
+    for reason in ("contradictory", "duplicate"):
+        if not left_out[reason]:
+            del left_out[reason]
+    return sorted(kept, key=lambda row: row.time)
+
+
+def _majority(judged: list[Kept]) -> list[Kept]:
+    """The rows that say what most people say; none where as many say the opposite."""
+    said: dict[str, set[object]] = defaultdict(set)
+    for row in judged:
+        said[row.user].add(row.answer)
+    steady = [row for row in judged if len(said[row.user]) == 1]
+    people = Counter(answer for user in said if len(said[user]) == 1 for answer in said[user]).most_common(2)
+    if not people or (len(people) > 1 and people[0][1] == people[1][1]):
+        return []
+    return [row for row in steady if row.answer == people[0][0]]

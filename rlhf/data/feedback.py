@@ -1,0 +1,87 @@
+"""People's judgements, as the chat has stored them: `{source: feedback, path: models/tiny/feedback.sqlite}`.
+
+A row of the store is a duel, a rating or a message (see `rlhf/chat/feedback.py`); which judgements may train, and why
+the others may not, is in `rlhf/chat/judgements.py`.
+"""
+
+import logging
+from collections import defaultdict
+from itertools import product
+from pathlib import Path
+
+from rlhf.chat.feedback import FeedbackStore
+from rlhf.chat.judgements import Judgements, Thumb, collect
+from rlhf.config import SourceSpec
+from rlhf.data.hh_rlhf import prompts_of
+from rlhf.data.rows import locate
+from rlhf.data.source import Source
+from rlhf.errors import UserError
+from rlhf.records import Conversation, Demonstration, Preference, Prompt, prompt_id
+
+log = logging.getLogger(__name__)
+
+CATEGORY = "chat"
+
+
+class Feedback(Source):
+    """Preferences (duels, corrections, thumbs), demonstrations (corrections), and what was asked."""
+
+    name = "feedback"
+
+    def preferences(self, spec: SourceSpec) -> list[Preference]:
+        """The pairs; and of one prompt, a reply with a thumb up beside each with a thumb down. Raises `UserError`."""
+        found = _collect(spec)
+        pairs = [_preference(pair.prompt, pair.chosen, pair.rejected, pair.kind) for pair in found.pairs]
+        known = {pair.question for pair in found.pairs}
+        for prompt, good, bad in _apart(found.thumbs):
+            if (prompt, frozenset((good, bad))) not in known:  # who saw them side by side knows better
+                pairs.append(_preference(prompt, good, bad, "thumbs"))
+        return pairs
+
+    def demonstrations(self, spec: SourceSpec) -> list[Demonstration]:
+        """The corrections. Raises `UserError` where there is none."""
+        corrections = [pair for pair in _collect(spec).pairs if pair.kind == "correction"]
+        if not corrections:
+            raise UserError(f"{spec.path} holds no corrections, which are its demonstrations.",
+                            remedy="name other demonstrations; duels and thumbs go into data.preferences")  # fmt: skip
+        return [
+            Demonstration(prompt_id(pair.prompt), pair.prompt, pair.chosen, CATEGORY, self.name) for pair in corrections
+        ]
+
+    def prompts(self, spec: SourceSpec) -> list[Prompt]:
+        """What the judged replies reply to, once each; the reference is the preferred one, where there is one."""
+        found = _collect(spec)
+        known = prompts_of([_preference(pair.prompt, pair.chosen, pair.rejected, pair.kind) for pair in found.pairs])
+        asked = {prompt.prompt: prompt for prompt in known}
+        for thumb in found.thumbs:
+            identity = prompt_id(thumb.prompt)
+            asked.setdefault(thumb.prompt, Prompt(identity, thumb.prompt, CATEGORY, self.name, origin=identity))
+        return list(asked.values())
+
+
+def _collect(spec: SourceSpec) -> Judgements:
+    path = locate(spec)
+    with FeedbackStore(Path(path), create=False) as store:
+        found = collect(store)
+    log.info("%s: %d pairs, %d thumbs; left out: %s", path, len(found.pairs), len(found.thumbs),
+             dict(found.left_out) or "nothing")  # fmt: skip
+    return found
+
+
+def _preference(prompt: Conversation, chosen: str, rejected: str, kind: str) -> Preference:
+    return Preference(prompt_id(prompt), prompt, chosen, rejected, Feedback.name, kind, CATEGORY)
+
+
+def _apart(thumbs: list[Thumb]) -> list[tuple[Conversation, str, str]]:
+    """Prompt, a liked and a disliked reply to it."""
+    by_prompt: dict[Conversation, list[Thumb]] = defaultdict(list)
+    for thumb in thumbs:
+        by_prompt[thumb.prompt].append(thumb)
+    return [
+        (prompt, good.completion, bad.completion)
+        for prompt, replies in by_prompt.items()
+        for good, bad in product([t for t in replies if t.label], [t for t in replies if not t.label])
+    ]
+
+
+SOURCE = Feedback()
