@@ -98,7 +98,7 @@ class Router:
     def probabilities(self, arms: Sequence[str], outcomes: Sequence[Outcome]) -> Floats:
         """(K,) chance of each arm now: `uniform_share` of it spread over all, the rest as the policy has it."""
         number = {arm: place for place, arm in enumerate(arms)}
-        known = sorted((o for o in outcomes if o.version in number), key=lambda o: o.time)
+        known = sorted((o for o in outcomes if o.version in number), key=_time)
         bandit = policy(self.settings, len(arms))
         bandit.learn([number[o.version] for o in known], [o.value for o in known])
         share = self.settings.uniform_share
@@ -174,13 +174,19 @@ def verdict(
 
 
 def _compared(outcomes: Sequence[Outcome], live: str, challenger: str) -> list[Outcome]:
-    """Uniform outcomes of the two since the challenger's first, oldest first."""
-    both = sorted((o for o in outcomes if o.uniform and o.version in (live, challenger)), key=lambda o: o.time)
+    """Uniform outcomes of the two since the challenger's first, oldest first; no duels of theirs with a third."""
+    pair = (live, challenger)
+    mixed = {o.group for o in outcomes if o.group and o.version not in pair}
+    both = sorted((o for o in outcomes if o.uniform and o.version in pair and o.group not in mixed), key=_time)
     wrong = [o.value for o in both if not 0 <= o.value <= 1]
     if wrong:
         raise ValueError(f"a judgement lies in [0, 1], not {wrong[0]}")
     begin = next((o.time for o in both if o.version == challenger), float("inf"))
     return [o for o in both if o.time >= begin]
+
+
+def _time(outcome: Outcome) -> float:
+    return outcome.time
 
 
 def _units(compared: Sequence[Outcome], live: str) -> list[list[float]]:

@@ -167,6 +167,21 @@ def test_the_two_sides_of_a_duel_are_no_two_witnesses() -> None:
     assert width[1] > 1.3 * width[0]
 
 
+def test_a_duel_with_a_third_version_is_no_part_of_the_test() -> None:
+    """The live version loses to the one and draws with the other: it would look worse beside the other, too."""
+    strong = [
+        Outcome(version, value, True, float(time), f"strong {time}")
+        for time in range(60)
+        for version, value in (("live", 0.0), ("newer", 1.0))
+    ]
+    even = [
+        Outcome(version, 0.5, True, time + 0.5, f"even {time}") for time in range(60) for version in ("live", "new")
+    ]
+    found = verdict(strong + even, "live", "new")
+    assert (found.n_live, found.n_challenger, found.difference, found.decision) == (60, 60, 0, "continue")
+    assert verdict(strong + even, "live", "newer").decision == "promote"
+
+
 @given(HISTORIES.filter(bool), st.randoms())
 @settings(deadline=None)
 def test_no_verdict_depends_on_the_order_handed_in(history, random) -> None:
