@@ -177,18 +177,25 @@ def lora_config(section: LoraSection, *, reward: bool = False) -> LoraConfig:
 
 
 def trainable_model(
-    start: str, config: Config, phase: str, tokenizer: PreTrainedTokenizerFast, device: torch.device
+    start: str,
+    config: Config,
+    phase: str,
+    tokenizer: PreTrainedTokenizerFast,
+    device: torch.device,
+    *,
+    kept_head: bool = False,
 ) -> PreTrainedModel | PeftModel:
     """The network that phase "sft" or "reward" trains, starting from `start` (hub name or result folder).
 
     With LoRA in this phase the base stays frozen and a new adapter is trained, which begins as a copy of the
-    start's adapter if it has one. Without, every weight is trained (an adapter is merged first).
+    start's adapter if it has one. Without, every weight is trained (an adapter is merged first). A reward model gets
+    a fresh head; with `kept_head` that of the start, which is a reward model then.
     """
     reward, precision = phase == "reward", config.model.precision
     if phase not in config.lora.phases:
         model: Any = load_merged(start, tokenizer, reward=reward)
         model = model.to(device=device, dtype=_dtype(precision))
-        if reward:
+        if reward and not kept_head:
             init_reward_head(model)
         fuse_kernels(model)
         return model
@@ -196,7 +203,7 @@ def trainable_model(
     model = get_peft_model(base, lora_config(config.lora, reward=reward))
     if is_adapter(start):
         _copy_adapter(start, model)
-    if reward:
+    if reward and not kept_head:
         init_reward_head(model)
     fuse_kernels(model)
     return model

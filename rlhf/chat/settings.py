@@ -1,6 +1,6 @@
 """The configuration of what people meet: the chat, the server, its guardrails, who gets which version, and the loop."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -91,8 +91,14 @@ class ImproveSection(Section):
 
     min_pairs: int = Field(default=50, gt=0)
     """New pairs below which nothing is trained."""
+    held_out: float = Field(default=0.1, gt=0, lt=0.9)
+    """Share of the judged prompts that are kept to measure on."""
     replay: float = Field(default=1.0, ge=0)
     """Old pairs that the reward model sees again, for each new one."""
+    reward: dict[str, Any] = {}
+    """Keys of the section `reward` that differ when it is updated: fewer pairs ask for fewer or smaller steps."""
+    ppo: dict[str, Any] = {}
+    """Keys of the section `ppo` that differ when a version is made."""
     episodes: int | None = Field(default=None, gt=0)
     """Episodes of PPO; default: ppo.total_episodes."""
     prompts: int = Field(default=400, gt=1)

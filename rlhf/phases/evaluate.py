@@ -117,12 +117,12 @@ def _generate(run: Run, name: str, source: str, suites: Suites, encoder: Encoder
             seed=run.config.seed,
             title=f"{name} {suite}",
         )
-        logprobs[suite] = _logprobs(run, model, replies[suite], tokenizer)
+        logprobs[suite] = logprobs_of(run, model, replies[suite], tokenizer)
     return Generated(replies, logprobs, _perplexity(model, suites[IN_DISTRIBUTION], encoder, settings.batch_size))
 
 
-def _logprobs(run: Run, model: Any, replies: list[Sampled], tokenizer: PreTrainedTokenizerFast) -> list[float]:
-    """At the sampling temperature, so that their difference is the KL between what was really sampled from."""
+def logprobs_of(run: Run, model: Any, replies: list[Sampled], tokenizer: PreTrainedTokenizerFast) -> list[float]:
+    """Of replies, at the sampling temperature, so that a difference of two is the KL between what is sampled from."""
     return reply_logprobs(
         model,
         [reply.prompt_ids for reply in replies],
@@ -154,7 +154,7 @@ def _kl_to_sft(
     for name, written in tqdm(generated.items(), desc="KL to SFT", unit="system"):
         result[name] = {}
         for suite, replies in written.replies.items():
-            reference = written.logprobs[suite] if name == "SO" else _logprobs(run, sft, replies, tokenizer)
+            reference = written.logprobs[suite] if name == "SO" else logprobs_of(run, sft, replies, tokenizer)
             result[name][suite] = [a - b for a, b in zip(written.logprobs[suite], reference, strict=True)]
     return result
 
@@ -200,13 +200,13 @@ def _score_pairs(run: Run, reward_model: RewardModel) -> tuple[dict[str, PairSco
     sets |= run.data.extra_preferences() if run.config.data.extra_preferences else {}
     encoders = {name: Encoder(run.tokenizer(), run.config.data) for name in sets}
     scores = {
-        name: _score_set(name, pairs[: run.config.test.pairs], reward_model, encoders[name])
+        name: score_set(name, pairs[: run.config.test.pairs], reward_model, encoders[name])
         for name, pairs in sets.items()
     }
     return scores, {name: encoder.summary() for name, encoder in encoders.items()}
 
 
-def _score_set(name: str, rows: list[Preference], reward_model: RewardModel, encoder: Encoder) -> PairScores:
+def score_set(name: str, rows: list[Preference], reward_model: RewardModel, encoder: Encoder) -> PairScores:
     """Margins by clean labels: a pair that was mislabelled on purpose counts the right way round."""
     pairs = encoder.pairs(rows)
     better = [pair.rejected if pair.row.mislabelled else pair.chosen for pair in pairs]

@@ -41,12 +41,12 @@ MERGED = "rlhf_gpt_neo_model"
 
 def run_phase(run: Run) -> dict[str, float]:
     """SFT then PPO. Leaves `DIR/ppo` and, merged, `DIR/rlhf_gpt_neo_model`."""
-    return _train_policy(run, _reward_folder(run), str(run.result("sft")), "ppo", MERGED)
+    return train_policy(run, _reward_folder(run), str(run.result("sft")), "ppo", MERGED)
 
 
 def run_phase_from_base(run: Run) -> dict[str, float]:
     """PPO straight from the base model, without SFT: the report's comparison RO. Leaves `DIR/ppo_from_base`."""
-    return _train_policy(run, _reward_folder(run), run.base_model(), "ppo_from_base")
+    return train_policy(run, _reward_folder(run), run.base_model(), "ppo_from_base")
 
 
 def _reward_folder(run: Run) -> Path | None:
@@ -67,9 +67,18 @@ def ppo_arguments(run: Run, result: str) -> PPOConfig:
     return trainer_arguments(PPOConfig, run, result, "ppo", defaults)
 
 
-def _train_policy(
-    run: Run, reward_folder: Path | None, start: str, result: str, merged: str | None = None
+def train_policy(
+    run: Run, reward_folder: Path | None, start: str, result: str = "ppo", merged: str | None = None
 ) -> dict[str, float]:
+    """The phase, from any model and against any reward model.
+
+    Args:
+        run: its `data.prompts` are replied to.
+        reward_folder: of the learned reward model; None where nothing asks for it.
+        start: hub name or result folder of the policy, which is the reference, too.
+        result: name of the folder that it leaves in `DIR`.
+        merged: result folder to leave the whole, merged model in, too.
+    """
     set_seed(run.config.seed)
     settings, limits = run.config.ppo, run.config.data
     args = fit(run, "ppo", ppo_arguments(run, result))

@@ -10,6 +10,7 @@ from transformers import set_seed
 from trl import RewardConfig
 
 from reward_model import PairwiseRewardTrainer, RewardModel
+from rlhf.data.source import Sampler
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
@@ -31,18 +32,37 @@ def reward_arguments(run: Run) -> RewardConfig:
 
 def run_phase(run: Run) -> dict[str, float]:
     """Train on pairs, normalise on held-out demonstrations. Leaves `DIR/reward` and `DIR/rlhf_reward_model`."""
+    start = str(run.result("sft")) if run.config.reward.init == "sft" else run.base_model()
+    return train_reward_model(run, start, sft_sampler(run), MERGED)
+
+
+def update(run: Run, start: Path) -> dict[str, float]:
+    """Go on from a reward model, its head included, with the pairs of `run.data`. Leaves `DIR/reward`."""
+    return train_reward_model(run, str(start), kept_head=True)
+
+
+def train_reward_model(
+    run: Run, start: str, sampler: Sampler | None = None, merged: str | None = None, *, kept_head: bool = False
+) -> dict[str, float]:
+    """The phase, from any model.
+
+    Args:
+        run: its `data.preferences` are trained on, the calibration rows of `data.demonstrations` normalise.
+        start: hub name or result folder of a language model; with `kept_head`, of a reward model.
+        sampler: handed to `run.data.preferences`.
+        merged: result folder to leave the whole, merged model in, too.
+        kept_head: go on with the head of `start`, instead of drawing a new one.
+    """
     set_seed(run.config.seed)
     settings = run.config.reward
     args = fit(run, "reward", reward_arguments(run))
-    start = str(run.result("sft")) if settings.init == "sft" else run.base_model()
     tokenizer = run.tokenizer()
     encoder = Encoder(tokenizer, run.config.data)
-    sampler = sft_sampler(run)
     given: dict[str, list[Preference]] = {split: run.data.preferences(split, sampler) for split in TRAINED_ON}
     rows, held_out = (encoder.preferences(given[split], margin=settings.margin) for split in TRAINED_ON)
     data = data_statistics(given, encoder)
     calibration = calibration_rows(run)
-    model = trainable_model(start, run.config, "reward", tokenizer, run.device)
+    model = trainable_model(start, run.config, "reward", tokenizer, run.device, kept_head=kept_head)
     trainer = PairwiseRewardTrainer(
         model=model, args=args, train_dataset=rows, eval_dataset=held_out, processing_class=tokenizer
     )
@@ -54,7 +74,8 @@ def run_phase(run: Run) -> dict[str, float]:
     weights = whole_state(trained)
     if trainer.is_world_process_zero():
         folder = save_result(run, "reward", trained, tokenizer, normalisation.save, data=data, weights=weights)
-        run.publish(MERGED, lambda aside: _write_merged(folder, aside, run, normalisation))
+        if merged:
+            run.publish(merged, lambda aside: _write_merged(folder, aside, run, normalisation))
     return {"eval_accuracy": metrics["eval_accuracy"], "eval_loss": metrics["eval_loss"]}
 
 

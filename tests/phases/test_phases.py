@@ -217,7 +217,7 @@ def test_a_pair_labelled_wrongly_on_purpose_counts_the_right_way_round(finished)
     model = RewardModel.load(finished.folder / "reward", tokenizer, "fp32", CPU)
     right = preference("cat")
     wrong = replace(right, chosen=right.rejected, rejected=right.chosen, mislabelled=True)
-    scores = evaluate._score_set("x", [right, wrong], model, Encoder(tokenizer, finished.config.data))
+    scores = evaluate.score_set("x", [right, wrong], model, Encoder(tokenizer, finished.config.data))
     assert scores.margins[0] == scores.margins[1]
     assert scores.length_chosen[0] == scores.length_chosen[1] > scores.length_rejected[0]
 
@@ -228,7 +228,7 @@ def test_pairs_that_are_equal_once_cut_are_not_scored(finished):
     encoder = Encoder(tokenizer, finished.config.data.model_copy(update={"max_response_tokens": 1}))
     equal, differing = (replace(preference("cat"), rejected=text) for text in ("A cat is not here.", "No."))
     for rows, kept in (([equal, differing], 1), ([equal], 0)):
-        scores = evaluate._score_set("x", rows, model, encoder)
+        scores = evaluate.score_set("x", rows, model, encoder)
         assert len(scores.margins) == len(scores.kinds) == kept
     assert encoder.summary()["pairs_equal_once_cut"] == 2
 

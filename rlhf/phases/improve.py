@@ -1,0 +1,185 @@
+"""Phase improve: new judgements → reward model → policy → a challenger, held against the version that answers now.
+
+    python main.py --phase improve              # leaves DIR/versions/v1: feedback, reward, ppo, evaluation
+    python main.py --phase improve --resume     # goes on with one that was begun and not registered
+
+Everything is made from the live version: its reward model goes on with the new pairs and some old ones, PPO starts from
+its policy and is held near it. The result is registered as the last step, as a candidate. What is live does not change.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rlhf.allocator import return_freed_memory
+from rlhf.errors import UserError
+from rlhf.evaluation.versus import Metrics, duel_table, verdict
+from rlhf.improvement import Snapshot, VersionRun, making, update_config
+from rlhf.phases.head_to_head import Side, head_to_head
+from rlhf.phases.ppo import train_policy
+from rlhf.phases.reward import update
+from rlhf.records import Preference
+from rlhf.registry import FOLDER, Registry, Version
+from rlhf.rewards.specs import uses_model
+from rlhf.run import Run
+from rlhf.trainer_keys import check_trainer_sections
+
+DATABASE = "feedback.sqlite"
+FEEDBACK, EVALUATION = "feedback", "evaluation"
+METRICS, SAMPLES = "metrics.json", "samples.jsonl"
+
+
+def run_phase(run: Run) -> dict[str, float]:
+    """Make the next version from new judgements and register it as the challenger. Leaves `DIR/versions/NAME`.
+
+    Raises:
+        UserError: too few new pairs, no reward model to go on from, or what the phases refuse.
+    """
+    check_trainer_sections(update_config(run.config, "v1"))
+    registry = Registry(run.folder)
+    live = registry.live()
+    reward = registry.reward_path(live)
+    if reward is None or not reward.is_dir():
+        raise UserError(f"The live version {live.name} has no reward model to go on from.",
+                        expected=str(reward or run.folder / "reward"),
+                        remedy=f"run: {run.command('reward')}")  # fmt: skip
+    name, snapshot = _begun(run, registry, live) if run.resume else _begin(run, registry, live)
+    earlier = [pair for old in earlier_snapshots(run, registry, live) for pair in old.pairs]
+    job = making(run, name, snapshot, earlier)
+    old, new = Side(registry.path(live), reward), Side(job.folder / "ppo", job.folder / "reward")
+    print(f"{name}: {len(snapshot.pairs)} new pairs, {len(snapshot.held_out)} to measure on; parent {live.name}")
+    _step(job, 1, "reward", lambda: update(job, old.reward))
+    reward_folder = new.reward if uses_model(job.config.ppo.rewards) or job.config.ppo.value == "adapter" else None
+    best = _step(job, 2, "ppo", lambda: train_policy(job, reward_folder, str(old.policy)))
+    if best.get("best/update") == 0:
+        print(
+            f"{name}: no update of PPO was better than {live.name} on the held-out prompts, so the policy is the same"
+        )
+    _step(job, 3, EVALUATION, lambda: _evaluate(job, old, new, snapshot))
+    metrics: Metrics = json.loads((job.folder / EVALUATION / METRICS).read_text(encoding="utf-8"))
+    _register(registry, job, live, snapshot, metrics)
+    print(f"\n{duel_table(metrics, name, live.name)}\n\n{verdict(metrics, name, live.name)}")
+    print(f"{name} is the challenger of {live.name}; to make it live: {run.command('versions')} promote {name}")
+    return metrics
+
+
+def _begin(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
+    """The next name, and the judgements that there are, frozen in the version's folder."""
+    snapshot = take_snapshot(run, registry, live)
+    found, wanted = len(snapshot.pairs), run.config.improve.min_pairs
+    if found < wanted:
+        raise UserError(
+            f"Too few new judgements to learn from since {live.name} was made.",
+            expected=f"{wanted} pairs to train on (improve.min_pairs)",
+            found=f"{found}, and {len(snapshot.held_out)} held out; left out: {_in_words(snapshot.left_out)}",
+            remedy=f"judge more replies ({run.command('serve')}), or --set improve.min_pairs={max(1, found)}",
+        )
+    name = registry.next_name()
+    folder = run.folder / FOLDER / name
+    folder.mkdir(parents=True)
+    making(run, name, snapshot, []).publish(FEEDBACK, snapshot.save)
+    return name, snapshot
+
+
+def _begun(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
+    """The newest version that has its judgements and is not registered; where there is none, a new one."""
+    known = {version.name for version in registry.versions()}
+    folders = [path.parent for path in (run.folder / FOLDER).glob(f"v*/{FEEDBACK}") if path.parent.name not in known]
+    if not folders:
+        print("no version was begun and not finished: a new one is")
+        return _begin(run, registry, live)
+    folder = max(folders, key=lambda path: (path / FEEDBACK).stat().st_mtime)
+    snapshot = Snapshot.load(folder / FEEDBACK, run.config)
+    if snapshot.parent != live.name:
+        raise UserError(f"{folder} was begun from version {snapshot.parent}, and now {live.name} is live.",
+                        remedy="start again without --resume")  # fmt: skip
+    print(f"going on with {folder.name}")
+    return folder.name, snapshot
+
+
+def take_snapshot(run: Run, registry: Registry, live: Version) -> Snapshot:
+    """The judgements since those of the live version, less what it or its ancestors have learned from.
+
+    Raises:
+        UserError: there is no database of judgements, or it is none of ours.
+    """
+    from rlhf.chat.export import preferences
+    from rlhf.chat.feedback import FeedbackStore
+
+    path = run.folder / DATABASE
+    if not path.is_file():
+        raise UserError(f"There are no judgements: {path} does not exist.",
+                        remedy=f"let people judge replies first: {run.command('serve')}")  # fmt: skip
+    since, until = float(live.data.get("until", 0.0)), time.time()
+    store = FeedbackStore(path)
+    try:
+        found, left_out = preferences(store, since)
+    finally:
+        store.close()
+    known = {_key(pair) for old in earlier_snapshots(run, registry, live) for pair in [*old.pairs, *old.held_out]}
+    new = [pair for pair in found if _key(pair) not in known]
+    left_out = dict(left_out) | ({"learned before": len(found) - len(new)} if len(new) < len(found) else {})
+    return Snapshot.of(new, run.config, live.name, since, until, left_out)
+
+
+def earlier_snapshots(run: Run, registry: Registry, live: Version) -> list[Snapshot]:
+    """What the live version and its ancestors have learned from."""
+    found: list[Snapshot] = []
+    version: Version | None = live
+    while version is not None:
+        folder = run.folder / FOLDER / version.name / FEEDBACK
+        found += [Snapshot.load(folder, run.config)] if folder.is_dir() else []
+        version = registry.get(version.parent) if version.parent else None
+    return found
+
+
+def _key(pair: Preference) -> tuple[str, str, str]:
+    return pair.id, pair.chosen, pair.rejected
+
+
+def _step(job: VersionRun, number: int, name: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """One of three steps; what is finished is kept with `--resume`."""
+    if job.resume and name != EVALUATION and job.is_up_to_date(name):
+        print(f"[{number}/3] {name}: finished before, kept")
+        return {}
+    print(f"[{number}/3] {name}")
+    started = time.perf_counter()
+    found = make()
+    return_freed_memory()
+    print(f"[{number}/3] {name} took {time.perf_counter() - started:.0f} s")
+    return found
+
+
+def _evaluate(job: VersionRun, old: Side, new: Side, snapshot: Snapshot) -> Metrics:
+    metrics, samples = head_to_head(job, old, new, snapshot.held_out)
+
+    def write(folder: Path) -> None:
+        (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples)
+        (folder / SAMPLES).write_text(rows, encoding="utf-8")
+
+    job.publish(EVALUATION, write)
+    return metrics
+
+
+def _register(registry: Registry, job: VersionRun, live: Version, snapshot: Snapshot, metrics: Metrics) -> None:
+    """The last step, and one: the new version is the candidate, a former one is retired."""
+    folder = job.folder.relative_to(registry.run_folder)
+    replayed = len(job.data.preferences("train")) - len(snapshot.pairs)
+    registry.register(
+        Version(
+            name=job.folder.name,
+            folder=str(folder / "ppo"),
+            reward=str(folder / "reward"),
+            parent=live.name,
+            data=snapshot.counts() | {"replayed": replayed},
+            config=str(folder / "ppo" / "config.yaml"),
+            metrics=metrics,
+        ),
+        alone=True,
+    )
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none"
