@@ -206,6 +206,19 @@ def test_the_reward_model_begins_on_the_sft_trunk_with_a_fresh_head(adapter, tok
     assert (trained < 10_000) == bool(phases)
 
 
+@pytest.mark.parametrize("phases", [(), ("reward",)], ids=["whole", "adapter"])
+def test_a_reward_model_goes_on_with_its_own_head(adapter, tokenizer, tmp_path, phases):
+    first = trainable_model(adapter, with_lora(*phases), "reward", tokenizer, CPU)
+    with torch.no_grad():  # as if trained
+        for parameter in first.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    first.save_pretrained(tmp_path / "reward")
+    again = trainable_model(str(tmp_path / "reward"), with_lora(*phases), "reward", tokenizer, CPU, kept_head=True)
+    torch.testing.assert_close(logits(again), logits(first))
+    assert any(p.requires_grad for name, p in again.named_parameters() if "score" in name)
+
+
 def test_an_adapter_of_another_rank_is_refused(adapter, tokenizer):
     with pytest.raises(UserError, match="r 8, from section lora"):
         trainable_model(adapter, with_lora("reward", r=8), "reward", tokenizer, CPU)

@@ -15,7 +15,7 @@ from pathlib import Path
 from rlhf.allocator import return_freed_memory
 from rlhf.errors import UserError
 from rlhf.evaluation.versus import Metrics, duel_table, verdict
-from rlhf.improvement import Snapshot, VersionRun, making, update_config
+from rlhf.improvement import DATABASE, Snapshot, VersionRun, making, update_config
 from rlhf.phases.head_to_head import Side, head_to_head
 from rlhf.phases.ppo import train_policy
 from rlhf.phases.reward import update
@@ -25,7 +25,6 @@ from rlhf.rewards.specs import uses_model
 from rlhf.run import Run
 from rlhf.trainer_keys import check_trainer_sections
 
-DATABASE = "feedback.sqlite"
 FEEDBACK, EVALUATION = "feedback", "evaluation"
 METRICS, SAMPLES = "metrics.json", "samples.jsonl"
 
