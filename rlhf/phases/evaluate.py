@@ -117,12 +117,12 @@ def _generate(run: Run, name: str, source: str, suites: Suites, encoder: Encoder
             seed=run.config.seed,
             title=f"{name} {suite}",
         )
-        logprobs[suite] = logprobs_of(run, model, replies[suite], tokenizer)
+        logprobs[suite] = _logprobs(run, model, replies[suite], tokenizer)
     return Generated(replies, logprobs, _perplexity(model, suites[IN_DISTRIBUTION], encoder, settings.batch_size))
 
 
-def logprobs_of(run: Run, model: Any, replies: list[Sampled], tokenizer: PreTrainedTokenizerFast) -> list[float]:
-    """Of replies, at the sampling temperature, so that a difference of two is the KL between what is sampled from."""
+def _logprobs(run: Run, model: Any, replies: list[Sampled], tokenizer: PreTrainedTokenizerFast) -> list[float]:
+    """At the sampling temperature, so that their difference is the KL between what was really sampled from."""
     return reply_logprobs(
         model,
         [reply.prompt_ids for reply in replies],
@@ -154,7 +154,7 @@ def _kl_to_sft(
     for name, written in tqdm(generated.items(), desc="KL to SFT", unit="system"):
         result[name] = {}
         for suite, replies in written.replies.items():
-            reference = written.logprobs[suite] if name == "SO" else logprobs_of(run, sft, replies, tokenizer)
+            reference = written.logprobs[suite] if name == "SO" else _logprobs(run, sft, replies, tokenizer)
             result[name][suite] = [a - b for a, b in zip(written.logprobs[suite], reference, strict=True)]
     return result
 

@@ -1,5 +1,7 @@
 """A new version meets the old one: the same held-out prompts, the same judges, and what the reward models know.
 
+Replies are sampled as people meet them, at the chat's temperature.
+
 metrics, samples = head_to_head(run, Side(old_policy, old_reward), Side(new_policy, new_reward), new_pairs)
 metrics["gold/low"] > 0
 """
@@ -15,8 +17,9 @@ from rlhf.evaluation.statistics import right
 from rlhf.evaluation.text import distinct_n
 from rlhf.evaluation.versus import PARENT, Metrics, Paired
 from rlhf.generation import Sampled, sample_replies
+from rlhf.logprobs import reply_logprobs
 from rlhf.models import load_causal_lm
-from rlhf.phases.evaluate import logprobs_of, score_set
+from rlhf.phases.evaluate import score_set
 from rlhf.records import Preference, Prompt
 from rlhf.run import Run
 
@@ -74,13 +77,18 @@ def _write(
     run: Run, side: Side, prompts: list[Prompt], encoder: Encoder, scored: list[Sampled] | None = None
 ) -> _Written:
     """Replies of a side, and its log-probabilities of `scored`, by default of these."""
-    settings = run.config.test
+    temperature, rows = run.config.chat.temperature, run.config.test.batch_size
     model = load_causal_lm(str(side.policy), encoder.tokenizer, run.config.model.precision, run.device)
     replies = sample_replies(
-        model, encoder, prompts, temperature=settings.temperature, batch_size=settings.batch_size,
-        seed=run.config.seed, title="replies of the " + ("new version" if scored is None else "old version"),
+        model, encoder, prompts, temperature=temperature, batch_size=rows, seed=run.config.seed,
+        title="replies of the " + ("new version" if scored is None else "old version"),
     )  # fmt: skip
-    return _Written(replies, logprobs_of(run, model, replies if scored is None else scored, encoder.tokenizer))
+    scored = replies if scored is None else scored
+    logprobs = reply_logprobs(
+        model, [reply.prompt_ids for reply in scored], [reply.reply_ids for reply in scored],
+        encoder.tokenizer.pad_token_id, temperature=temperature or 1.0, batch_size=rows,
+    )  # fmt: skip
+    return _Written(replies, logprobs)
 
 
 def _reward_model(run: Run, side: Side, encoder: Encoder) -> RewardModel:
