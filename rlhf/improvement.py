@@ -28,8 +28,6 @@ from rlhf.records import Conversation, Demonstration, Preference, Prompt
 from rlhf.registry import FOLDER
 from rlhf.run import Data, Run, Split
 
-DATABASE = "feedback.sqlite"
-"""The judgements of a run, in its folder."""
 PAIRS, ABOUT = "pairs.jsonl", "snapshot.json"
 SOURCE = "feedback"
 

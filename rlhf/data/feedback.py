@@ -29,14 +29,8 @@ class Feedback(Source):
     name = "feedback"
 
     def preferences(self, spec: SourceSpec) -> list[Preference]:
-        """The pairs; and of one prompt, a reply with a thumb up beside each with a thumb down. Raises `UserError`."""
-        found = _collect(spec)
-        pairs = [_preference(pair.prompt, pair.chosen, pair.rejected, pair.kind) for pair in found.pairs]
-        known = {pair.question for pair in found.pairs}
-        for prompt, good, bad in _apart(found.thumbs):
-            if (prompt, frozenset((good, bad))) not in known:  # who saw them side by side knows better
-                pairs.append(_preference(prompt, good, bad, "thumbs"))
-        return pairs
+        """As `preferences_of`. Raises `UserError`."""
+        return preferences_of(_collect(spec))
 
     def demonstrations(self, spec: SourceSpec) -> list[Demonstration]:
         """The corrections. Raises `UserError` where there is none."""
@@ -57,6 +51,16 @@ class Feedback(Source):
             identity = prompt_id(thumb.prompt)
             asked.setdefault(thumb.prompt, Prompt(identity, thumb.prompt, CATEGORY, self.name, origin=identity))
         return list(asked.values())
+
+
+def preferences_of(found: Judgements) -> list[Preference]:
+    """The pairs; and of one prompt, a reply with a thumb up beside each with a thumb down."""
+    pairs = [_preference(pair.prompt, pair.chosen, pair.rejected, pair.kind) for pair in found.pairs]
+    known = {pair.question for pair in found.pairs}
+    for prompt, good, bad in _apart(found.thumbs):
+        if (prompt, frozenset((good, bad))) not in known:  # who saw them side by side knows better
+            pairs.append(_preference(prompt, good, bad, "thumbs"))
+    return pairs
 
 
 def _collect(spec: SourceSpec) -> Judgements:

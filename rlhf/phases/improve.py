@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhf.allocator import return_freed_memory
+from rlhf.chat.feedback import FILE, FeedbackStore
+from rlhf.chat.judgements import collect
+from rlhf.data.feedback import preferences_of
 from rlhf.errors import UserError
 from rlhf.evaluation.versus import Metrics, duel_table, verdict
-from rlhf.improvement import DATABASE, Snapshot, VersionRun, making, update_config
+from rlhf.improvement import Snapshot, VersionRun, making, update_config
 from rlhf.phases.head_to_head import Side, head_to_head
 from rlhf.phases.ppo import train_policy
 from rlhf.phases.reward import update
@@ -103,22 +106,18 @@ def take_snapshot(run: Run, registry: Registry, live: Version) -> Snapshot:
     Raises:
         UserError: there is no database of judgements, or it is none of ours.
     """
-    from rlhf.chat.export import preferences
-    from rlhf.chat.feedback import FeedbackStore
-
-    path = run.folder / DATABASE
+    path = run.folder / FILE
     if not path.is_file():
         raise UserError(f"There are no judgements: {path} does not exist.",
                         remedy=f"let people judge replies first: {run.command('serve')}")  # fmt: skip
     since, until = float(live.data.get("until", 0.0)), time.time()
-    store = FeedbackStore(path)
-    try:
-        found, left_out = preferences(store, since)
-    finally:
-        store.close()
+    with FeedbackStore(path, create=False) as store:
+        judgements = collect(store, since)
+    found, left_out = preferences_of(judgements), dict(judgements.left_out)
     known = {_key(pair) for old in earlier_snapshots(run, registry, live) for pair in [*old.pairs, *old.held_out]}
     new = [pair for pair in found if _key(pair) not in known]
-    left_out = dict(left_out) | ({"learned before": len(found) - len(new)} if len(new) < len(found) else {})
+    if len(new) < len(found):
+        left_out["learned before"] = len(found) - len(new)
     return Snapshot.of(new, run.config, live.name, since, until, left_out)
 
 

@@ -7,12 +7,11 @@ python main.py --phase versions compare v1 ppo
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.errors import UserError, nearest
 from rlhf.evaluation.terminal import aligned
 from rlhf.evaluation.versus import duel_table, verdict
-from rlhf.improvement import DATABASE
 from rlhf.registry import Registry, Version
 from rlhf.run import Run
 
@@ -94,26 +93,22 @@ def _side_by_side(a: Version, b: Version) -> list[list[str]]:
 
 def _standings(run: Run) -> list[str]:
     """How versions stand by people's duels; nothing where there were none."""
-    path = run.folder / DATABASE
+    path = run.folder / FILE
     if not path.is_file():
         return []
-    from rlhf.chat.ab_test import standings
-    from rlhf.chat.feedback import FeedbackStore
-
-    store = FeedbackStore(path)
-    try:
+    with FeedbackStore(path, create=False) as store:
         duels = duel_results(store)
-    finally:
-        store.close()
     if not duels:
         return []
+    from rlhf.chat.ab_test import standings
+
     rows = [["version", "strength", "95% interval", "duels"]]
     rows += [[str(s.version), f"{s.strength:+.2f}", f"[{s.low:+.2f}, {s.high:+.2f}]", str(s.n)]
              for s in standings(duels)]  # fmt: skip
     return ["By people's duels between versions (Bradley-Terry):\n" + "\n".join(aligned(rows))]
 
 
-def duel_results(store: Any) -> Sequence[tuple[str, str, float]]:
+def duel_results(store: FeedbackStore) -> Sequence[tuple[str, str, float]]:
     """(left version, right version, left's score) of the duels between two versions; both bad is no result."""
     scores = {"left": 1.0, "tie": 0.5, "right": 0.0}
     found = []

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage
 
+from rlhf.chat.feedback import FILE, FeedbackStore, Rating, StoredMessage
 from rlhf.errors import UserError
-from rlhf.improvement import DATABASE, Snapshot
+from rlhf.improvement import Snapshot
 from rlhf.models import base_of, load_causal_lm
 from rlhf.phases import improve, ppo, reward, sft
 from rlhf.phases.base import run_phase as pretrain
@@ -35,7 +35,7 @@ FEW = {"min_pairs": 5, "prompts": 4}
 
 def ask_people(folder: Path, round_: int, count: int = 30, kind: str = "duel") -> None:
     """Duels on which a reply of capital letters always wins; two ties among them."""
-    store = FeedbackStore(folder / DATABASE)
+    store = FeedbackStore(folder / FILE)
     for number in range(count):
         talk = store.new_conversation("ann", kind=kind)
         name = f"{round_}-{number}"
@@ -50,29 +50,43 @@ def ask_people(folder: Path, round_: int, count: int = 30, kind: str = "duel") -
         duel = store.open_duel("ann", f"q{name}", left, right, "random")
         choice = "tie" if number < 2 else "left" if left.startswith("a") else "right"
         store.vote("ann", duel.id, choice, 4000)
-    store.rate("ann", f"b{round_}-5", Rating(correction="Better than both."))
+    store.rate("ann", f"b{round_}-3", Rating(correction="Better than both."))
     store.close()
 
 
-@pytest.fixture(scope="module", params=[["ppo"], [], ["sft", "reward", "ppo"]], ids=["ppo", "whole", "all adapters"])
-def trained(request, tmp_path_factory) -> Run:
-    """base, sft, reward and ppo with LoRA in some phases."""
-    run = tiny_run(tmp_path_factory.mktemp("loop") / "tiny", gold=judge, lora={"phases": request.param}, improve=FEW)
-    for phase in (pretrain, sft.run_phase, reward.run_phase, ppo.run_phase):
-        phase(run)
-    return run
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Phases with LoRA → a run with base, sft, reward and ppo, trained once."""
+    made: dict[tuple[str, ...], Run] = {}
+
+    def of(*lora: str) -> Run:
+        if lora not in made:
+            folder = tmp_path_factory.mktemp("loop") / "tiny"
+            made[lora] = tiny_run(folder, gold=judge, lora={"phases": list(lora)}, improve=FEW)
+            for phase in (pretrain, sft.run_phase, reward.run_phase, ppo.run_phase):
+                phase(made[lora])
+        return made[lora]
+
+    return of
+
+
+def copied(run: Run, folder: Path) -> Run:
+    """A copy to write into; adapters name their base by path."""
+    shutil.copytree(run.folder, folder)
+    for adapter in folder.glob("*/adapter_config.json"):
+        adapter.write_text(adapter.read_text().replace(str(run.folder), str(folder)))
+    return replace(run, folder=folder)
 
 
 @pytest.fixture
 def run(trained, tmp_path) -> Run:
-    """A copy to write into; adapters name their base by path."""
-    folder = Path(shutil.copytree(trained.folder, tmp_path / "tiny"))
-    for adapter in folder.glob("*/adapter_config.json"):
-        adapter.write_text(adapter.read_text().replace(str(trained.folder), str(folder)))
-    return replace(trained, folder=folder)
+    return copied(trained("ppo"), tmp_path / "tiny")
 
 
-def test_two_rounds_leave_two_challengers_each_made_from_the_one_before(run, capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [["ppo"], [], ["sft", "reward", "ppo"]], ids=["ppo", "whole", "adapters"])
+def test_two_rounds_leave_two_challengers_each_made_from_the_one_before(trained, tmp_path, capsys, lora):
+    run = copied(trained(*lora), tmp_path / "tiny")
     registry = Registry(run.folder)
     ask_people(run.folder, 1)
     metrics = improve.run_phase(run)
