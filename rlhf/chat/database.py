@@ -60,6 +60,10 @@ class Database:
         self._closed = False
         try:
             prepare(path, create)
+            # When the last connection is closed, as after a failed write, SQLite deletes the files beside the database.
+            # To read anew it would have to make them again, for which a full disk has no room.
+            self._anchor = self._open()
+            self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchall()
         except (sqlite3.Error, OSError) as error:
             _explain(path, error)
 
@@ -93,6 +97,7 @@ class Database:
         for connection in idle:
             connection.close()
         with self._writer:
+            self._anchor.close()
             if self._lock_file is not None:
                 os.close(self._lock_file)
                 self._lock_file = None
@@ -124,6 +129,9 @@ class Database:
                 raise RuntimeError(f"the feedback store {self.path} is closed")
             if self._idle:
                 return self._idle.pop()
+        return self._open()
+
+    def _open(self) -> sqlite3.Connection:
         connection = connect(self.path)
         connection.row_factory = sqlite3.Row
         connection.execute(f"PRAGMA busy_timeout = {int(1000 * WAIT_S)}")  # other programs know nothing of our locks

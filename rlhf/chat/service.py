@@ -1,0 +1,279 @@
+"""What a server of the chat does, without HTTP: conversations, replies, judgements, duels, and who answers.
+
+    service = ChatService(run_folder, config, engine, store, registry, guardrails, scorer, prompts)
+    service.watch()                                       # follows the registry from now on
+    talk = service.create("ann")
+    turn = service.say("ann", talk.id, None, "Hello", ReplySettings())
+    for text in turn: …
+    service.rate("ann", turn.done().id, Rating(thumb=1))
+
+Every method takes the user; what belongs to somebody else is `NotFound`. Nothing that was said is ever changed: another
+wording is another child of the same parent, another reply another child of the same turn. What a guardrail blocks is no
+error: the turn's reply is then the safe reply, with `blocked` True. On a full disk replies are given all the same, and
+`Turn.kept` is False.
+"""
+
+import logging
+import random
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf.chat.ab_test import Router
+from rlhf.chat.answering import Answering
+from rlhf.chat.arena import Arena
+from rlhf.chat.choosing import Choosing
+from rlhf.chat.deck import Deck
+from rlhf.chat.duels import Duels, DuelTurn, NoDuel, Offer, Refused
+from rlhf.chat.engine import Engine
+from rlhf.chat.feedback import Duel, FeedbackStore, NotFound, Rating, StoredConversation, StoredMessage
+from rlhf.chat.feedback_records import Choice
+from rlhf.chat.guardrails import Guardrails
+from rlhf.chat.judgements import Outcomes
+from rlhf.chat.keeping import Keeper
+from rlhf.chat.once import Once
+from rlhf.chat.records import ReplySettings
+from rlhf.chat.replies import Replies, TooFast
+from rlhf.chat.scorer import Scorer
+from rlhf.chat.serving import Serving
+from rlhf.chat.turns import Turn
+from rlhf.config import Config
+from rlhf.records import Conversation, Prompt, ask
+from rlhf.registry import Registry
+
+__all__ = ["ChatService", "ConversationView", "DuelResult", "NoDuel", "Refused", "TooFast"]
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the registry."""
+
+
+@dataclass(frozen=True)
+class ConversationView:
+    """A conversation, all of its messages as a tree, and what its user thinks of them."""
+
+    conversation: StoredConversation
+    messages: list[StoredMessage]
+    ratings: dict[str, Rating]
+
+
+@dataclass(frozen=True)
+class DuelResult:
+    """A duel after the vote: now the names."""
+
+    duel: Duel
+    left_version: str
+    right_version: str
+
+
+class ChatService:
+    """See the module.
+
+    Args:
+        run_folder: DIR, as `--output` gives it.
+        config: of everything.
+        engine: makes the replies; versions that are missing in it are loaded.
+        store: keeps what is said and judged.
+        registry: says which versions answer.
+        guardrails: hold back what is unsafe.
+        scorer: gives replies their rewards; None: none do, and all duels are on random prompts.
+        prompts: to duel on.
+
+    Raises:
+        UserError: neither the live version nor the SFT version can be loaded.
+    """
+
+    def __init__(
+        self,
+        run_folder: Path,
+        config: Config,
+        engine: Engine,
+        store: FeedbackStore,
+        registry: Registry,
+        guardrails: Guardrails,
+        scorer: Scorer | None = None,
+        prompts: Sequence[Prompt] = (),
+    ) -> None:
+        self.run_folder, self.config, self.engine, self.store, self.registry = (
+            run_folder, config, engine, store, registry,
+        )  # fmt: skip
+        self.guardrails, self.scorer = guardrails, scorer
+        rng = random.Random(secrets.randbits(64))  # another one at each start: choices must not repeat
+        self.keeper, self.outcomes, self._once = Keeper(store), Outcomes(store), Once()
+        self.answering = Answering(engine, self.keeper, guardrails, scorer, config.chat.system, config.serve.timeout_s)
+        self.serving = Serving(registry, self.answering, self.outcomes, config.routing)
+        router = Router(config.routing, rng.getrandbits(32))
+        self.choosing = Choosing(self.serving, router, self.keeper, self.outcomes)
+        self.replies = Replies(self.answering, self.choosing)
+        duels = Duels(self.answering, lambda: self.serving.arms, rng)
+        sampled = ReplySettings(temperature=config.chat.temperature, top_p=config.chat.top_p)
+        self.deck = Deck(prompts, duels, sampled, config.serve, rng)
+        self.serving.on_change = self.deck.clear
+        self.arena = Arena(duels, self.deck, self.replies)
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    # --- conversations ------------------------------------------------------------------------------------------
+
+    def conversations(self, user: str) -> list[StoredConversation]:
+        """Newest first."""
+        return self.keeper.conversations(user)
+
+    def create(self, user: str, key: str | None = None) -> StoredConversation:
+        """An empty conversation."""
+        return self._once.of(user, key, ("create",), lambda: self.keeper.new_conversation(user, key=key))
+
+    def conversation(self, user: str, id: str) -> ConversationView:
+        """One with all that was said in it."""
+        talk = self.replies.owned(user, id)
+        ratings = {} if self.keeper.is_in_memory(id) else self.store.ratings(id, user)
+        return ConversationView(talk, self.keeper.messages(id), ratings)
+
+    def rename(self, user: str, id: str, title: str) -> None:
+        """Give it another title."""
+        self.replies.owned(user, id)
+        self.keeper.name(id, title)
+
+    def hide(self, user: str, id: str) -> None:
+        """Take it off the list; nothing is deleted."""
+        self.replies.owned(user, id)
+        self.keeper.hide(id)
+
+    # --- replies ------------------------------------------------------------------------------------------------
+
+    def say(
+        self,
+        user: str,
+        conversation: str,
+        parent: str | None,
+        content: str,
+        settings: ReplySettings,
+        key: str | None = None,
+    ) -> Turn:
+        """Say something, and have it answered.
+
+        Args:
+            parent: the reply that it follows; None at the beginning. To edit a turn, say it again to the same parent.
+            key: a request sent again with the same key joins the first one.
+
+        Raises:
+            NotFound, KeyReused, QueueFull, TooFast, PromptTooLong, UserError: nothing was stored.
+        """
+        request = ("say", conversation, parent, content, settings)
+        return self._once.of(
+            user, key, request, lambda: self.replies.say(user, conversation, parent, content, settings, key)
+        )
+
+    def regenerate(self, user: str, message_id: str, settings: ReplySettings, key: str | None = None) -> Turn:
+        """Another reply to a user's turn, given by itself or by one of its replies. Raises as `say`."""
+        return self._once.of(
+            user, key, ("regenerate", message_id, settings), lambda: self.replies.regenerate(user, message_id, settings)
+        )
+
+    def complete(
+        self,
+        user: str,
+        messages: Conversation,
+        version: str | None,
+        settings: ReplySettings,
+        key: str | None = None,
+    ) -> Turn:
+        """Answer a conversation that a program holds itself; version None: routing chooses. Raises as `say`."""
+        request = ("complete", messages, version, settings)
+        return self._once.of(user, key, request, lambda: self.replies.complete(user, messages, version, settings))
+
+    def stop(self, user: str, turn_id: str) -> bool:
+        """Stop a reply or a duel, in the engine too; False where it has ended already."""
+        turn = self.answering.running.get(turn_id)
+        duel = self.arena.running.get(turn_id)
+        owner = turn.user if turn else duel.left.user if duel else user
+        if owner != user:
+            raise NotFound("turn", turn_id)
+        return turn.cancel() if turn else duel.cancel() if duel else False
+
+    # --- judgements ---------------------------------------------------------------------------------------------
+
+    def rate(self, user: str, message_id: str, rating: Rating, key: str | None = None) -> Rating:
+        """Judge a reply, in place of an earlier judgement. Raises `NotFound`, `StoreFull`."""
+        self.replies.owned_message(user, message_id)
+        self.keeper.need_kept(message_id)
+        given = self.store.rate(user, message_id, rating, key=key)
+        self.outcomes.changed()
+        return given
+
+    def unrate(self, user: str, message_id: str, key: str | None = None) -> None:
+        """Take a judgement back."""
+        self.replies.owned_message(user, message_id)
+        self.keeper.need_kept(message_id)
+        self.store.unrate(user, message_id, key=key)
+        self.outcomes.changed()
+
+    def next_duel_prompt(self, user: str) -> Offer:
+        """The prompt of this user's next duel, and how it was chosen; the same until that duel begins."""
+        return self.arena.next_prompt(user)
+
+    def duel(self, user: str, prompt: str | None, settings: ReplySettings, key: str | None = None) -> DuelTurn:
+        """Two answers side by side, which differ; to a prompt of the user's own, or None: to the next one.
+
+        Raises:
+            Refused: a guardrail blocks the prompt.
+            NoDuel: the answers are equal every time.
+            As `say`.
+        """
+        return self._once.of(user, key, ("duel", prompt, settings), lambda: self.arena.begin(user, prompt, settings))
+
+    def vote(
+        self, user: str, duel_id: str, choice: Choice, latency_ms: int | None = None, key: str | None = None
+    ) -> DuelResult:
+        """Judge a duel; the versions' names come with the result."""
+        duel = self.store.vote(user, duel_id, choice, latency_ms, key=key)
+        self.outcomes.changed()
+        left, right = (self.store.message(side).version or "" for side in (duel.left, duel.right))
+        return DuelResult(duel, left, right)
+
+    def unvote(self, user: str, duel_id: str, key: str | None = None) -> Duel:
+        """Take a vote back."""
+        duel = self.store.unvote(user, duel_id, key=key)
+        self.outcomes.changed()
+        return duel
+
+    # --- the server ---------------------------------------------------------------------------------------------
+
+    def check_versions(self) -> None:
+        """Pick up changes of the registry; fall back, promote and retire as `rlhf.chat.serving` says."""
+        self.serving.check()
+
+    def watch(self, every_s: float = LOOK_SECONDS) -> None:
+        """Check the versions every so often, on a thread, until `close`."""
+
+        def look() -> None:
+            while not self._stopping.wait(every_s):
+                try:
+                    self.check_versions()
+                except Exception:
+                    log.exception("the versions could not be checked")
+
+        self._watcher = threading.Thread(target=look, name="versions", daemon=True)
+        self._watcher.start()
+
+    def health(self) -> dict[str, Any]:
+        """Generate one token. Raises as `Engine.submit`, `GenerationFailed`, or `TimeoutError`."""
+        began = time.perf_counter()
+        generation = self.engine.submit(ask("Hello"), self.serving.live, ReplySettings(temperature=0, max_tokens=1))
+        generation.result(self.config.serve.timeout_s)
+        return {"status": "ok", "version": self.serving.live, "seconds": time.perf_counter() - began}
+
+    def close(self) -> None:
+        """Stop what runs, and store it; engine and store stay open for whoever made them."""
+        self._stopping.set()
+        if self._watcher:
+            self._watcher.join()
+        self.deck.close()
+        self.answering.close()
+        if self.scorer:
+            self.scorer.close()

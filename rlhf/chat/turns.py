@@ -1,0 +1,258 @@
+"""One reply while it is made: read by whoever wants to, stopped by whoever may, stored once.
+
+    for text in turn:                   # what has been checked, as it comes; any number of readers
+        show(text)
+    message = turn.done()               # as stored; `message.blocked`: its text replaces what was shown
+
+A turn is driven by its readers. Where all of them have left, `close` stops it and stores what there was; where nobody
+does even that, the clock of `Deadlines` does.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rlhf.chat.feedback import StoredMessage
+from rlhf.chat.generation import Generation
+from rlhf.chat.guardrails import Block, WrittenCheck
+from rlhf.chat.records import Reply
+from rlhf.records import Conversation
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a reply ended."""
+
+    text: str
+    """All of it, or as much as there was."""
+    reply: Reply | None
+    """None where it failed."""
+    error: Exception | None
+    block: Block | None
+    """Why the reader is not shown it."""
+    timed_out: bool
+
+
+class Turn:
+    """A reply on its way.
+
+    Args:
+        user: who asked.
+        user_message: what is answered, as stored.
+        reply_id: the id that the reply will be stored under.
+        generation: makes the text.
+        check: holds back what is unsafe.
+        finish: is told the ending, once; stores the reply.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        user_message: StoredMessage,
+        reply_id: str,
+        generation: Generation | None,
+        check: WrittenCheck | None,
+        finish: Callable[["Turn", Ending], StoredMessage],
+    ) -> None:
+        self.user, self.user_message, self.id, self.reply_id = user, user_message, reply_id, reply_id
+        self.conversation = user_message.conversation
+        self.prompt: Conversation = ()
+        """What the model was shown."""
+        self.message: StoredMessage | None = None
+        """The reply, once it has ended."""
+        self.error: Exception | None = None
+        self.timed_out = False
+        self.kept = True
+        """False where the disk was too full to store the reply, or what it answers."""
+        self.dropped_turns = 0
+        """Oldest turns that the model was not shown; known at the end."""
+        self.ended = threading.Event()
+        self._generation, self._check, self._finish = generation, check, finish
+        self._deltas = iter(generation) if generation else iter(())
+        self._pieces: list[str] = []
+        self._written: list[str] = []
+        self._lock = threading.Lock()
+
+    @classmethod
+    def finished(cls, user: str, user_message: StoredMessage, message: StoredMessage, kept: bool = True) -> "Turn":
+        """A turn whose reply is there already."""
+        turn = cls(user, user_message, message.id, None, None, lambda turn, ending: message)
+        turn.message, turn.kept = message, kept
+        turn._pieces.append(message.content)
+        turn.ended.set()
+        return turn
+
+    @property
+    def version(self) -> str | None:
+        """Who answers; None where nobody had to be asked."""
+        return self._generation.version if self._generation else None
+
+    @property
+    def shown(self) -> str:
+        """What readers have been given so far."""
+        return "".join(self._pieces)
+
+    @property
+    def pieces(self) -> int:
+        """In so many pieces."""
+        return len(self._pieces)
+
+    @property
+    def notice(self) -> str | None:
+        """What the reader should be told about this reply."""
+        if not self.kept:
+            return "The disk is full: this reply is shown, but it is not kept."
+        return "The reply took too long and was stopped." if self.timed_out else None
+
+    def __iter__(self) -> Iterator[str]:
+        """Text as it comes, from the beginning.
+
+        Raises:
+            GenerationFailed: after the text that there was, which is stored.
+        """
+        at = 0
+        while True:
+            ended = self.ended.is_set()  # before the pieces are looked at: the last one comes before the end
+            while at < len(self._pieces):
+                yield self._pieces[at]
+                at += 1
+            if ended:
+                break
+            self.read(at)
+        self._raise()
+
+    def read(self, at: int) -> None:
+        """Wait for what follows the first `at` pieces: another piece, an unfinished word, or the end."""
+        with self._lock:
+            if self.ended.is_set() or len(self._pieces) > at:
+                return
+            try:
+                delta = next(self._deltas, None)
+            except Exception as error:
+                self._end(error)
+                return
+            if delta is None:
+                self._end(None)
+                return
+            self._written.append(delta)
+            self._show(self._check.add(delta) if self._check else delta)
+            if self._check and self._check.block:
+                self.cancel()
+                self._end(None)
+
+    def done(self) -> StoredMessage:
+        """Wait for the end; the reply as it was stored.
+
+        Raises:
+            GenerationFailed: it could not be finished; `message` is what was stored.
+        """
+        self.settle()
+        self._raise()
+        assert self.message is not None
+        return self.message
+
+    def settle(self) -> None:
+        """Wait for the end, however it comes."""
+        while not self.ended.is_set():
+            self.read(len(self._pieces))
+
+    def cancel(self) -> bool:
+        """Stop the model; False where it has finished already. Readers then see the end."""
+        if self._generation is None or self.ended.is_set() or self._generation.done:
+            return False
+        self._generation.cancel()
+        return True
+
+    def expire(self) -> None:
+        """The time is up."""
+        if self._generation and not self._generation.done:
+            self.timed_out = True  # before the readers see the end
+            self.cancel()
+        self.settle()
+
+    def close(self) -> None:
+        """The reader has left: stop, and store what there is."""
+        self.cancel()
+        self.settle()
+
+    def _raise(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+
+    def _end(self, error: Exception | None) -> None:
+        """Store the reply; whatever happens here, nobody waits for this turn any more."""
+        try:
+            reply = None
+            if error is None and self._generation is not None:
+                reply = self._generation.result()
+                self.dropped_turns = reply.dropped_turns
+            if self._check and not self._check.block:
+                self._show(self._check.finish())
+            block = self._check.block if self._check else None
+            self.error = error
+            self.timed_out = self.timed_out and reply is not None and reply.finish_reason == "cancelled"
+            self.message = self._finish(self, Ending("".join(self._written), reply, error, block, self.timed_out))
+        except Exception as failure:
+            self.error = self.error or failure
+        finally:
+            self.ended.set()
+
+
+class Expiring(Protocol):
+    """What has a deadline."""
+
+    ended: threading.Event
+
+    def expire(self) -> None: ...
+
+
+class Deadlines:
+    """Ends what takes too long; one thread for all.
+
+    Args:
+        seconds: that anything may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._due: list[tuple[float, int, Expiring]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+        self._thread.start()
+
+    def watch(self, turn: Expiring) -> None:
+        """Its time runs from now."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + self.seconds, next(self._count), turn))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._due and self._due[0][2].ended.is_set():
+                    heapq.heappop(self._due)
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if self._closed:
+                    return
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                turn = heapq.heappop(self._due)[2]
+            turn.expire()
