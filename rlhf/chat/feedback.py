@@ -118,9 +118,18 @@ class FeedbackStore(Talk):
             return [Judged(row["r_user"], message_of(row), _rating(row, "r_"), row["r_time"]) for row in rows]
 
     def open_duel(
-        self, user: str, prompt_message: str, left: str, right: str, chosen_by: ChosenBy, key: str | None = None
+        self,
+        user: str,
+        prompt_message: str,
+        left: str,
+        right: str,
+        chosen_by: ChosenBy,
+        key: str | None = None,
+        id: str | None = None,
     ) -> Duel:
         """Two replies to one prompt, on the sides on which they are shown; of a pair that the user had, the old duel.
+
+        `id`: under which a reader knows it already.
 
         Raises:
             ValueError: they are not two replies to this prompt.
@@ -138,7 +147,7 @@ class FeedbackStore(Talk):
             ).fetchone()
             if had:
                 return Duel(**had)
-            duel = Duel(new_id(), user, prompt_message, left, right, chosen_by, time.time())
+            duel = Duel(id or new_id(), user, prompt_message, left, right, chosen_by, time.time())
             columns = asdict(duel)
             columns["left_reply"], columns["right_reply"] = columns.pop("left"), columns.pop("right")
             insert(c, "duels", columns)
