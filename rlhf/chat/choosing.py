@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from rlhf.chat.ab_test import Router
 from rlhf.chat.answering import Chosen
-from rlhf.chat.judgements import Outcomes
 from rlhf.chat.keeping import Keeper
+from rlhf.chat.outcomes import Outcomes
 from rlhf.chat.serving import Serving
 
 REMEMBERED = 10_000

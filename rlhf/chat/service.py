@@ -33,9 +33,9 @@ from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, NotFound, Rating, StoredConversation, StoredMessage
 from rlhf.chat.feedback_records import Choice
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.judgements import Outcomes
 from rlhf.chat.keeping import Keeper
 from rlhf.chat.once import Once
+from rlhf.chat.outcomes import Outcomes
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.replies import Replies, TooFast
 from rlhf.chat.scorer import Scorer

@@ -18,7 +18,7 @@ from typing import Any
 from rlhf.chat.ab_test import misbehaves, verdict
 from rlhf.chat.answering import REMEMBERED, Answering
 from rlhf.chat.feedback import StoredMessage
-from rlhf.chat.judgements import Outcomes
+from rlhf.chat.outcomes import Outcomes
 from rlhf.chat.settings import RoutingSection
 from rlhf.errors import UserError
 from rlhf.registry import Registry, Version
@@ -138,7 +138,7 @@ class Serving:
         fallback = self.registry.fallback()
         if self._load(fallback):
             self._substitutes[name] = fallback.name
-        self._put_down(self.registry.get(name), "misbehaves", self.stands_for(name))
+        self._put_down(self.registry.get(name), "misbehaves", self._substitutes.get(name))
         return True
 
     def _decided(self, name: str) -> bool:

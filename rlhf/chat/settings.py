@@ -42,6 +42,8 @@ class ServeSection(Section):
     """JSON-lines file of prompts to duel on. Default: the prompts of the training split."""
     active_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the duels whose prompt is the one that the reward model is least sure of; the others are random."""
+    duel_pool: int = Field(default=4, gt=1)
+    """Prompts that are answered twice ahead, and scored, for each one of which the reward model is least sure."""
 
 
 class GuardrailSection(Section):

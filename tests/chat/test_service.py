@@ -143,7 +143,12 @@ def test_a_key_is_known_after_a_restart(folder):
 
 
 def test_a_program_s_own_conversation(service):
-    history = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "2+2?"))
+    history = (
+        Message("system", "Be brief."),
+        Message("user", "Hi"),
+        Message("assistant", "Yes?"),
+        Message("user", "2+2?"),
+    )
     reply = service.complete("api", history, "ppo", SHORT).done()
     path = service.store.path(reply.id)
     assert [(message.role, message.content) for message in path[:-1]] == [tuple(turn) for turn in history]
@@ -245,7 +250,9 @@ def test_a_full_queue_refuses_and_stores_nothing(folder):
         gate.gone()
         assert [turn.done().finish_reason for turn in turns] == ["length"] * 2
         assert len(service.conversation("ann", talk.id).messages) == 4
-        assert said(service, "ann", talk.id, None, "Hello", key="k").finish_reason == "length"  # what failed may be tried again
+        assert (
+            said(service, "ann", talk.id, None, "Hello", key="k").finish_reason == "length"
+        )  # what failed may be tried again
 
 
 def test_many_people_at_a_time_get_their_own_replies(service):
@@ -293,7 +300,11 @@ def test_a_blocked_message_is_answered_politely_and_never_reaches_the_model(fold
         assert list(turn) == [reply.content]
         assert service.engine.stats().replies == 0
         [event] = service.store.events("blocked")
-        assert (event.data["side"], event.data["reason"], event.data["message"]) == ("input", "words", turn.user_message.id)
+        assert (event.data["side"], event.data["reason"], event.data["message"]) == (
+            "input",
+            "words",
+            turn.user_message.id,
+        )
         after = service.say("ann", talk.id, reply.id, "Hello", SHORT)
         assert after.prompt == ask("Hello")
         after.done()

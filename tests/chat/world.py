@@ -4,7 +4,6 @@ import resource
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from tests.conftest import small_config
 
 SHAPE = Shape(hidden_size=32, num_layers=2, num_heads=2, window_size=8, max_position_embeddings=2048)
 """Room for replies that go on until they are stopped."""
-PROMPTS = tuple(Prompt(prompt_id(ask(text)), ask(text), "", "lists") for text in ("A cat?", "Two plus three?", "Paris?"))
+PROMPTS = tuple(
+    Prompt(prompt_id(ask(text)), ask(text), "", "lists") for text in ("A cat?", "Two plus three?", "Paris?")
+)
 
 
 def save_version(folder: Path, tokenizer: Any, seed: int, *, endless: bool = True) -> Path:
@@ -116,5 +117,3 @@ def service_on(
             service.close()
     if store is None:
         kept.close()
-
-

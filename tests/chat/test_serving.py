@@ -1,0 +1,221 @@
+"""Versions that come and go while the server runs: loaded, unloaded, retired, fallen back on, promoted; sticky chats."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from rlhf.chat.feedback import Rating, StoredMessage, new_id
+from rlhf.chat.records import ReplySettings
+from rlhf.errors import UserError
+from rlhf.registry import Registry
+from tests.chat.world import add_challenger, chat_config, service_on
+
+SHORT = ReplySettings(max_tokens=3)
+
+
+def answer(service, user="ann", conversation=None, parent=None):
+    talk = conversation or service.create(user).id
+    return service.say(user, talk, parent, "Hello", SHORT).done()
+
+
+def test_without_a_challenger_everything_goes_to_the_live_version(service):
+    reply = answer(service)
+    assert (reply.version, reply.routed, reply.uniform) == ("ppo", None, False)
+    assert service.store.conversation(reply.conversation).version == "ppo"
+
+
+def test_a_challenger_is_picked_up_and_conversations_stick(service, folder, tokenizer):
+    before = answer(service)
+    registry = add_challenger(folder, tokenizer)
+    assert service.engine.versions == ("ppo",)
+    service.check_versions()
+    assert service.engine.versions == ("ppo", "v1") and service.serving.arms == ("ppo", "v1")
+    firsts = [answer(service, f"user{number}") for number in range(40)]
+    shares = Counter(reply.version for reply in firsts)
+    assert set(shares) == {"ppo", "v1"} and min(shares.values()) >= 5  # half each: fewer has chance 2e-6
+    assert {reply.routed for reply in firsts} == {0.5}
+    for first in firsts[:10]:
+        user = service.store.conversation(first.conversation).user
+        second = answer(service, user, first.conversation, first.id)
+        assert (second.version, second.routed, second.uniform) == (first.version, first.routed, first.uniform)
+    after = answer(service, "ann", before.conversation, before.id)  # began before there was a choice
+    assert (after.version, after.routed) == ("ppo", None)
+    assert registry.live().name == "ppo"
+
+
+def test_the_choice_is_known_after_a_restart(folder, tokenizer):
+    add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config()) as service:
+        firsts = [answer(service) for _ in range(6)]
+    with service_on(folder, chat_config()) as service:
+        for first in firsts:
+            second = answer(service, "ann", first.conversation, first.id)
+            assert (second.version, second.routed, second.uniform) == (first.version, first.routed, first.uniform)
+
+
+def test_a_retired_version_s_conversations_move_to_the_live_one(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config(routing={"challenger_share": 1.0, "uniform_share": 0.1})) as service:
+        first = next(reply for reply in (answer(service) for _ in range(100)) if reply.version == "v1")
+        assert first.routed == pytest.approx(0.95)
+        registry.retire("v1")
+        service.check_versions()
+        assert service.engine.versions == ("ppo",)
+        second = answer(service, "ann", first.conversation, first.id)
+        assert (second.version, second.routed) == ("ppo", None)
+        assert service.store.conversation(first.conversation).version == "ppo"
+
+
+def test_promotion_and_rollback_are_picked_up(service, folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    registry.promote("v1")
+    service.check_versions()
+    assert service.engine.versions == ("v1",) and answer(service).version == "v1"
+    registry.rollback()
+    service.check_versions()
+    assert service.engine.versions == ("ppo",) and answer(service).version == "ppo"
+
+
+def test_a_version_is_not_unloaded_while_it_answers(service, folder, tokenizer):
+    turn = service.say("ann", service.create("ann").id, None, "Hello", ReplySettings(max_tokens=1900))
+    next(iter(turn))
+    add_challenger(folder, tokenizer).promote("v1")
+    service.check_versions()
+    assert set(service.engine.versions) == {"ppo", "v1"}
+    turn.close()
+    assert turn.message.finish_reason == "cancelled"
+    service.check_versions()
+    assert service.engine.versions == ("v1",)
+
+
+def test_a_challenger_that_cannot_be_loaded_is_retired(service, folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    (folder / "versions" / "v1" / "config.json").write_text("{}")
+    service.check_versions()
+    assert registry.get("v1").state == "retired" and service.serving.arms == ("ppo",)
+    assert [event.data["version"] for event in service.store.events("fallback")] == ["v1"]
+    assert answer(service).version == "ppo"
+
+
+def test_where_the_live_version_cannot_be_loaded_sft_answers_and_says_so(service, folder, tokenizer, caplog):
+    add_challenger(folder, tokenizer).promote("v1")
+    (folder / "versions" / "v1" / "model.safetensors").write_bytes(b"x")
+    service.check_versions()
+    assert answer(service).version == "sft"
+    assert "THE LIVE VERSION v1 CANNOT BE LOADED; sft answers in its place" in caplog.text
+    [event] = service.store.events("fallback")
+    assert (event.data["version"], event.data["instead"]) == ("v1", "sft")
+
+
+def test_where_nothing_can_be_loaded_what_answers_goes_on(service, folder, tokenizer):
+    add_challenger(folder, tokenizer).promote("v1")
+    for name in ("sft", "versions/v1"):
+        (folder / name / "model.safetensors").write_bytes(b"x")
+    service.check_versions()
+    assert answer(service).version == "ppo"
+
+
+def test_a_server_does_not_start_without_a_version(folder):
+    shutil.rmtree(folder / "sft")
+    shutil.rmtree(folder / "ppo")
+    with pytest.raises(UserError):
+        Registry(folder).live()
+
+
+def test_a_damaged_registry_changes_nothing(service, folder, tokenizer, caplog):
+    registry = add_challenger(folder, tokenizer)
+    registry.file.write_text("{")
+    service.check_versions()
+    assert service.serving.arms == ("ppo",) and answer(service).version == "ppo"
+    assert "cannot be checked" in caplog.text
+
+
+def misbehave(service, version, number, fails):
+    """Replies of a version as a server has noted them."""
+    service.answering.conduct[version].extend(place < fails for place in range(number))
+
+
+def test_a_challenger_that_misbehaves_gives_way_to_sft(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    routing = {"fallback_after": 10, "fallback_rate": 0.2, "challenger_share": 1.0}
+    with service_on(folder, chat_config(routing=routing)) as service:
+        first = next(reply for reply in (answer(service) for _ in range(9)) if reply.version == "v1")
+        service.answering.conduct["v1"].clear()
+        misbehave(service, "v1", 9, 9)
+        service.check_versions()
+        assert service.serving.arms == ("ppo", "v1")  # too few to judge
+        misbehave(service, "v1", 31, 0)
+        service.check_versions()
+        assert registry.get("v1").state == "retired"  # 9 of 40 are more than a fifth
+        second = answer(service, "ann", first.conversation, first.id)
+        assert (second.version, second.routed) == ("sft", None)
+        assert answer(service).version == "ppo"  # new conversations
+        assert set(service.engine.versions) == {"ppo", "sft"}
+        [event] = service.store.events("fallback")
+        assert (event.data["version"], event.data["instead"], event.data["reason"]) == ("v1", "sft", "misbehaves")
+
+
+def test_a_challenger_that_fails_in_earnest_is_noticed(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    routing = {"fallback_after": 3, "fallback_rate": 0.5, "challenger_share": 1.0}
+    with service_on(folder, chat_config(routing=routing)) as service:
+
+        def broken(*_):
+            raise RuntimeError("on fire")
+
+        with service.engine._fleet.role("v1") as model:
+            model.base_model.register_forward_pre_hook(broken)
+        for _ in range(12):
+            turn = service.say("ann", service.create("ann").id, None, "Hello", SHORT)
+            turn.settle()
+        service.check_versions()
+        assert registry.get("v1").state == "retired"
+        assert answer(service).version == "ppo"
+
+
+def test_how_a_challenger_behaved_before_is_remembered(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config()) as service:
+        talk = service.create("ann").id
+        asked = service.store.add_message(StoredMessage(new_id(), talk, None, "user", "Hello"))
+        how = [("stop", False, {}), ("error", False, {}), ("stop", True, {}), ("cancelled", False, {})]
+        how += [("cancelled", False, {"timed_out": True}), ("length", False, {})]
+        for reason, blocked, settings in how:
+            reply = StoredMessage(new_id(), talk, asked.id, "assistant", "Hi", version="v1", finish_reason=reason)
+            service.store.add_message(replace(reply, blocked=blocked, settings=settings))
+    with service_on(folder, chat_config(routing={"fallback_after": 5, "fallback_rate": 0.59})) as service:
+        assert list(service.answering.conduct["v1"]) == [False, True, True, True, False]
+        service.check_versions()
+        assert registry.get("v1").state == "retired"  # 3 of 5
+
+
+@pytest.mark.parametrize(("thumb", "state"), [(1, "live"), (-1, "retired")])
+def test_the_test_decides_where_it_may(folder, tokenizer, thumb, state):
+    registry = add_challenger(folder, tokenizer)
+    routing = {"uniform_share": 1.0}
+    with service_on(folder, chat_config(routing=routing)) as service:
+        for number in range(80):
+            reply = answer(service, f"user{number}")
+            liked = thumb if reply.version == "v1" else -thumb
+            service.rate(f"user{number}", reply.id, Rating(thumb=liked))
+        service.check_versions()
+        assert registry.get("v1").state == "candidate"  # nobody allowed it
+    with service_on(folder, chat_config(routing=routing | {"automatic": True})) as service:
+        service.check_versions()
+        assert registry.get("v1").state == state
+        [event] = service.store.events("promoted" if state == "live" else "retired")
+        assert event.data["p_value"] < 0.05 and event.data["difference"] == thumb * 1.0
+        assert service.serving.arms == (("v1",) if state == "live" else ("ppo",))
+
+
+def test_watching_picks_changes_up_by_itself(folder, tokenizer):
+    with service_on(folder, chat_config()) as service:
+        service.watch(every_s=0.01)
+        add_challenger(folder, tokenizer)
+        for _ in range(6000):
+            if "v1" in service.serving.arms:
+                break
+            service._stopping.wait(0.01)
+        assert service.serving.arms == ("ppo", "v1")
