@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.chat.feedback import FeedbackStore, Kind, Rating, StoredMessage, new_id
-from rlhf.chat.outcomes import Judgements, Pair, Thumb, collect
+from rlhf.chat.judgements import Judgements, Pair, Thumb, collect
 from rlhf.data.formats import Disliked, recognise
 from rlhf.data.rows import Row, read_lines
 from rlhf.durable import replace_text

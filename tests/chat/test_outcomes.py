@@ -1,4 +1,4 @@
-"""Judgements as outcomes: thumbs of routed replies by conversation, duels between versions by duel, and nothing else."""
+"""Judgements as outcomes: thumbs of routed replies by conversation, duels between versions by duel, nothing else."""
 
 import itertools
 

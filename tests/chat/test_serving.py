@@ -1,4 +1,4 @@
-"""Versions that come and go while the server runs: loaded, unloaded, retired, fallen back on, promoted; sticky chats."""
+"""Versions that come and go while the server runs: loaded, retired, fallen back on, promoted; chats that stay."""
 
 import shutil
 from collections import Counter
