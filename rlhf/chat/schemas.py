@@ -141,7 +141,7 @@ class Health(Answer):
 
 
 class Limits(Answer):
-    context: int
+    context: int | None
     """Tokens of prompt and reply together."""
     max_tokens: int
     max_characters: int

@@ -1,0 +1,111 @@
+"""The web application: pages, the JSON API, the OpenAI-compatible one, and who may call them.
+
+    app = create_app(service, config, token)
+    serve(app, …)                               rlhf.chat.server
+
+GET /  /duel  /monitor                          pages
+/api/…  /health                                 rlhf.chat.api
+/v1/…                                           rlhf.chat.openai_api
+GET /openapi.json                               all of it, described
+"""
+
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, g, jsonify, redirect, render_template, request, send_file
+from werkzeug.wrappers import Response as BaseResponse
+
+from rlhf.chat import api, refusals, routes
+from rlhf.chat.refusals import Refusal
+from rlhf.chat.security import MAX_BODY, YEAR, Guard, harden, trusted_hosts
+from rlhf.chat.spec import openapi
+from rlhf.chat.sse import Slots
+from rlhf.config import Config
+
+if TYPE_CHECKING:
+    from rlhf.chat.service import ChatService
+
+PAGES = {"/": "chat", "/duel": "duel", "/monitor": "monitor"}
+"""Path → template, without its ending."""
+MONITOR_STYLES = ("'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",)
+"""Plotly makes an empty style element and fills it rule by rule: the hash is that of nothing."""
+
+
+def create_app(service: "ChatService", config: Config, token: str) -> Flask:
+    """The application.
+
+    Args:
+        service: what is served.
+        config: section `serve`.
+        token: what every caller must know, but for /health.
+    """
+    app = Flask("rlhf.chat")
+    app.config.update(
+        TRUSTED_HOSTS=trusted_hosts(config.serve),
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_HTTPONLY=True,
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    guard, slots = Guard(token), Slots(config.serve.streams)
+    app.extensions["slots"] = slots
+    app.before_request(lambda: guard.check(request))
+    app.after_request(_finish)
+    refusals.install(app)
+    routes.register(app, api.ROUTES, service, slots)
+    _add_pages(app, guard)
+    _add_openai(app, service, slots)
+    document = openapi(api.ROUTES)
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
+    return app
+
+
+def _finish(response: Response) -> Response:
+    styles = MONITOR_STYLES if request.path == "/monitor" else ()
+    return harden(response, styles)
+
+
+def _add_pages(app: Flask, guard: Guard) -> None:
+    def page(name: str) -> BaseResponse | str:
+        token = request.args.get("token")
+        if token is None:
+            return render_template(f"{name}.html", page=name)
+        if not guard.knows(token):
+            raise Refusal(403, "forbidden", "The token is wrong.",
+                          todo="Open the address that the server printed when it started.")  # fmt: skip
+        return guard.let_in(request, redirect(request.path, 303))  # the token leaves the address bar
+
+    for path, name in PAGES.items():
+        app.add_url_rule(path, name, page, defaults={"name": name})
+    plotly = Path(str(resources.files("plotly"))) / "package_data" / "plotly.min.js"
+    app.add_url_rule(f"/assets/plotly-{metadata.version('plotly')}.min.js", "plotly", lambda: _forever(plotly))
+
+
+def _forever(path: Path) -> Response:
+    """A file that never changes under its address."""
+    response = send_file(path, mimetype="text/javascript", max_age=YEAR, conditional=True)
+    response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
+    return response
+
+
+def _add_openai(app: Flask, service: Any, slots: Slots) -> None:
+    """The OpenAI-compatible API; its replies take places among those that stream."""
+    try:
+        from rlhf.chat import openai_api
+    except ImportError:  # until it has landed
+        return
+    app.register_blueprint(openai_api.blueprint(service))
+
+    def take_place() -> None:
+        if request.method == "POST" and request.path == "/v1/chat/completions":
+            g.slot = slots.take()
+
+    def give_back(response: Response) -> Response:
+        if slot := g.pop("slot", None):
+            response.call_on_close(slot.give_back)
+        return response
+
+    app.before_request(take_place)
+    app.after_request(give_back)
