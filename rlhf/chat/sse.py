@@ -25,6 +25,8 @@ LOOK_SECONDS = 0.25
 """Between two looks whether the reader is still there."""
 KEEP_ALIVE_SECONDS = 15.0
 """Silence after which a comment is sent, so that nothing in between takes the connection for dead."""
+STORE_SECONDS = 5.0
+"""Within which a turn that was stopped has stored what there is of it."""
 Event = tuple[str, Mapping[str, Any]]
 """Name and data."""
 
@@ -123,8 +125,9 @@ class Reading:
     def __init__(self, turns: Mapping[str, Turn], slots: Slots, left: Callable[[], bool]) -> None:
         self.turns, self.slots, self.left = turns, slots, left
         self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
-        for name, turn in turns.items():
-            threading.Thread(target=self._pump, args=(name, turn), name=f"turn-{name}", daemon=True).start()
+        self._pumps = [threading.Thread(target=self._pump, args=pair, daemon=True) for pair in turns.items()]
+        for pump in self._pumps:
+            pump.start()
 
     def __iter__(self) -> Iterator[tuple[str, Any] | None]:
         """Until every turn is done.
@@ -158,9 +161,11 @@ class Reading:
         return {item[0]: item[1].message for item in self if item and isinstance(item[1], Done)}
 
     def close(self) -> None:
-        """Stop the turns that still run."""
+        """Stop the turns that still run, and wait until what there is of them is stored."""
         for turn in self.turns.values():
             turn.close()
+        for pump in self._pumps:
+            pump.join(STORE_SECONDS)
 
     def _pump(self, name: str, turn: Turn) -> None:
         """Read a turn to its end, whoever still listens: what was made is stored."""
