@@ -40,7 +40,7 @@ from rlhf.chat.schemas import (
     Vote,
     VoteAnswer,
 )
-from rlhf.chat.sse import Done, Event, Reading, reader_left, stream
+from rlhf.chat.sse import Done, Event, Gone, Reading, reader_left, stream
 
 
 def health(call: Call) -> Health:
@@ -139,7 +139,8 @@ def reply_events(turn: Any, reading: Reading) -> Iterator[Event | None]:
             if message.content != shown:
                 yield "replace", {"text": message.content}
             answer = MessageAnswer.of(message).model_dump(mode="json")
-            yield "done", {"message": answer, "dropped_turns": turn.dropped_turns}
+            notice = {"notice": turn.notice} if turn.notice else {}
+            yield "done", {"message": answer, "dropped_turns": turn.dropped_turns, **notice}
         else:
             shown += item[1]
             yield "delta", {"text": item[1]}
@@ -180,6 +181,8 @@ def open_duel(call: Call) -> Response | DuelAnswer:
             return stream(reading, lambda read: duel_events(turn, read), slot)
         try:
             messages = reading.messages()
+        except Gone:
+            return Response(status=499)  # nobody reads it
         finally:
             reading.close()
             slot.give_back()
@@ -226,7 +229,7 @@ REPLY_EVENTS = {
     "start": "{turn, user_message: MessageAnswer, reply_id}",
     "delta": "{text}: what comes next",
     "replace": "{text}: what is to stand instead of all that came so far",
-    "done": "{message: MessageAnswer, dropped_turns}",
+    "done": "{message: MessageAnswer, dropped_turns, notice?: what the reader should be told}",
     "error": "Error",
 }
 DUEL_EVENTS = {

@@ -19,7 +19,14 @@ log = logging.getLogger(__name__)
 JSON_PATHS = ("/api", "/v1", "/health", "/openapi.json")
 """Where programs call: every answer is JSON."""
 
-STATUS = {"NotFound": 404, "UnknownVersion": 404, "KeyReused": 409, "QueueFull": 429, "EngineClosed": 503}
+STATUS = {
+    "NotFound": 404,
+    "UnknownVersion": 404,
+    "KeyReused": 409,
+    "QueueFull": 429,
+    "EngineClosed": 503,
+    "StoreFull": 507,
+}
 """Class of an error of the service, the engine or the store → status. Other `UserError`s are 400."""
 
 CODES = {
@@ -31,6 +38,7 @@ CODES = {
     413: "too_large",
     429: "busy",
     503: "unavailable",
+    507: "disk_full",
 }
 
 
@@ -87,6 +95,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(status, CODES.get(status, "error"), error.description or error.name)
     names = [kind.__name__ for kind in type(error).__mro__]
     status = next((STATUS[name] for name in names if name in STATUS), 400 if isinstance(error, UserError) else 500)
+    if "GenerationFailed" in names:  # the service has logged it
+        return Refusal(500, "generation_failed", "The reply could not be finished.", todo="Ask again.")
     if status == 500:
         log.error("A request failed.", exc_info=error)
         return Refusal(500, "internal", "The server failed; its log says why.")

@@ -13,7 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, jsonify, redirect, render_template, request, send_file
+from flask import Flask, Response, jsonify, redirect, render_template, request, send_file
 from werkzeug.wrappers import Response as BaseResponse
 
 from rlhf.chat import api, refusals, routes
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PAGES = {"/": "chat", "/duel": "duel", "/monitor": "monitor"}
 """Path → template, without its ending."""
-MONITOR_STYLES = ("'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",)
-"""Plotly makes an empty style element and fills it rule by rule: the hash is that of nothing."""
+MONITOR_STYLES = ("'unsafe-inline'",)
+"""Plotly styles its plots by attributes and by a style element. Styles, not scripts; on this page alone."""
 
 
 def create_app(service: "ChatService", config: Config, token: str) -> Flask:
@@ -56,7 +56,7 @@ def create_app(service: "ChatService", config: Config, token: str) -> Flask:
     refusals.install(app)
     routes.register(app, api.ROUTES, service, slots)
     _add_pages(app, guard)
-    _add_openai(app, service, slots)
+    _add_openai(app, service)
     document = openapi(api.ROUTES)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     return app
@@ -90,22 +90,10 @@ def _forever(path: Path) -> Response:
     return response
 
 
-def _add_openai(app: Flask, service: Any, slots: Slots) -> None:
-    """The OpenAI-compatible API; its replies take places among those that stream."""
+def _add_openai(app: Flask, service: Any) -> None:
+    """The OpenAI-compatible API; its replies take places among `app.extensions["slots"]`, too."""
     try:
         from rlhf.chat import openai_api
     except ImportError:  # until it has landed
         return
     app.register_blueprint(openai_api.blueprint(service))
-
-    def take_place() -> None:
-        if request.method == "POST" and request.path == "/v1/chat/completions":
-            g.slot = slots.take()
-
-    def give_back(response: Response) -> Response:
-        if slot := g.pop("slot", None):
-            response.call_on_close(slot.give_back)
-        return response
-
-    app.before_request(take_place)
-    app.after_request(give_back)
