@@ -14,6 +14,7 @@ Stars = Annotated[int, Field(ge=1, le=5)]
 Text = Annotated[str, Field(max_length=60_000)]
 SAFE_INTEGER = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
+WEEK_MS = 7 * 24 * 3600 * 1000
 
 
 class Body(BaseModel):
@@ -102,8 +103,8 @@ class NewDuel(Body):
 
 class Vote(Body):
     choice: Choice
-    latency_ms: int | None = Field(default=None, ge=0, le=SAFE_INTEGER)
-    """From the end of the slower answer to the vote."""
+    latency_ms: int | None = Field(default=None, ge=0, le=WEEK_MS)
+    """From when the replies began to show to the vote."""
 
 
 class Answer(BaseModel):

@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -88,12 +88,9 @@ class Server:
         app: as `create_app` makes it; its slots are told when the server stops.
         listener: from `bind`.
         settings: `streams` sets the number of threads.
-        on_stop: called when the server is told to stop, while what is left is still being sent.
     """
 
-    def __init__(
-        self, app: Flask, listener: socket.socket, settings: ServeSection, on_stop: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, app: Flask, listener: socket.socket, settings: ServeSection) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits a moment
         self._sockets: dict[int, Any] = {}
         self._server = create_server(
@@ -110,7 +107,7 @@ class Server:
             ident=None,
         )
         self._server.channel_class = _Channel
-        self._slots, self._on_stop = app.extensions["slots"], on_stop
+        self._slots = app.extensions["slots"]
         self._stopping = threading.Event()
         self.host, self.port = settings.host, int(listener.getsockname()[1])
 
@@ -139,21 +136,16 @@ class Server:
         """Take no new connections, end the streams, send what is left."""
         wasyncore.dispatcher.close(self._server)
         self._slots.stopping.set()
-        self._serve_while(lambda: self._slots.taken > 0)  # what there is of a reply is stored before the store closes
-        tidy = threading.Thread(target=self._on_stop, daemon=True)
-        tidy.start()
-        self._serve_while(lambda: tidy.is_alive() or self._busy())
+        until = time.monotonic() + GRACE_SECONDS
+        while self._busy() and time.monotonic() < until:
+            self._turn(0.05)
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._sockets)
 
-    def _serve_while(self, going: Callable[[], bool]) -> None:
-        until = time.monotonic() + GRACE_SECONDS
-        while going() and time.monotonic() < until:
-            self._turn(0.05)
-
     def _busy(self) -> bool:
+        """Whether a stream is open, or what it made is not stored yet, or something is not sent yet."""
         tasks = self._server.task_dispatcher
-        return bool(tasks.queue or tasks.active_count > 0 or any(
+        return bool(self._slots.taken or tasks.queue or tasks.active_count > 0 or any(
             channel.total_outbufs_len for channel in list(self._server.active_channels.values())
         ))  # fmt: skip
 

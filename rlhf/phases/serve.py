@@ -1,0 +1,128 @@
+"""Phase serve: chat, duels and a monitor in the browser, and an OpenAI-compatible API.
+
+python main.py --phase serve
+python main.py --phase serve --set serve.port=8000
+RLHF_TOKEN=… python main.py --phase serve --set serve.host=0.0.0.0 serve.trusted_hosts=[my-machine]
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from rlhf.chat.engine import Engine
+from rlhf.chat.feedback import FILE, FeedbackStore
+from rlhf.chat.guardrails import Guardrails
+from rlhf.chat.scorer import Scorer
+from rlhf.chat.security import choose_token, is_loopback, trusted_hosts
+from rlhf.chat.server import Server, bind
+from rlhf.chat.service import ChatService
+from rlhf.chat.web import create_app
+from rlhf.config import SourceSpec
+from rlhf.data.jsonl import SOURCE as JSONL
+from rlhf.errors import UserError
+from rlhf.records import Prompt
+from rlhf.registry import Registry
+from rlhf.run import Run
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""Between two looks whether versions were registered, promoted or retired."""
+
+
+def run_phase(run: Run) -> dict[str, float]:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: nothing to serve yet, the port in use, an open address without a token, a damaged store.
+    """
+    settings = run.config.serve
+    token, drawn = choose_token(settings)
+    with bind(settings) as listener, service(run) as chat, _watching(chat):
+        server = Server(create_app(chat, run.config, token), listener, settings)
+        print(described(run, chat), flush=True)
+        print(f"open {server.url}?token={token if drawn else 'YOUR-TOKEN'}   (Ctrl-C stops)", flush=True)
+        server.run()
+    print("stopped; what people said and judged is in", run.folder / FILE, flush=True)
+    return {}
+
+
+@contextmanager
+def service(run: Run) -> Iterator[ChatService]:
+    """The service of a run, with everything that it needs; closed when the block is left."""
+    with ExitStack() as stack:
+        registry = Registry(run.folder)
+        registry.live()  # refuse before anything is loaded where nothing could answer
+        engine = stack.enter_context(_engine(run, registry))
+        store = FeedbackStore(run.folder / FILE)
+        stack.callback(store.close)
+        guardrails = Guardrails(run.config.guardrails, run.device)
+        scorer = Scorer(run.config, engine.tokenizer, run.device)
+        stack.callback(scorer.close)
+        chat = ChatService(run.folder, run.config, engine, store, registry, guardrails, scorer, duel_prompts(run))
+        stack.callback(chat.close)
+        yield chat
+
+
+def _engine(run: Run, registry: Registry) -> Engine:
+    """An engine with the live version, or the SFT version where that cannot be loaded. The service adds the others."""
+    live = registry.live()
+    try:
+        return Engine.of(run.config, {live.name: registry.path(live)})
+    except UserError as error:
+        fallback = registry.fallback()
+        if fallback.name == live.name:
+            raise
+        log.error("the live version %s cannot be loaded: %s", live.name, error)
+        return Engine.of(run.config, {fallback.name: registry.path(fallback)})
+
+
+def duel_prompts(run: Run) -> list[Prompt]:
+    """What people are asked to judge replies to; none, and a word of it, where the data of the run is not there.
+
+    Raises:
+        UserError: the file of serve.duel_prompts is not there or holds no prompts.
+    """
+    path = run.config.serve.duel_prompts
+    if path:
+        return JSONL.prompts(SourceSpec(source="jsonl", path=path))
+    try:
+        return run.data.prompts("train")
+    except UserError as error:
+        log.warning("Duels have no prompts of their own, people type them: %s", str(error).splitlines()[0])
+        return []
+
+
+@contextmanager
+def _watching(chat: ChatService) -> Iterator[None]:
+    """Within it, the service follows what happens to the versions."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            try:
+                chat.check_versions()
+            except Exception:
+                log.exception("the versions could not be checked")
+
+    thread = threading.Thread(target=look, name="versions", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def described(run: Run, chat: ChatService) -> str:
+    """What is served, in a few lines."""
+    live = chat.registry.live().name
+    others = [name for name in chat.engine.versions if name != live]
+    challengers = f"; beside it {', '.join(others)}" if others else ""
+    settings = run.config.serve
+    lines = [f"serving {run.folder}: {live} is live{challengers}", f"feedback goes to {run.folder / FILE}"]
+    if not is_loopback(settings.host):
+        names = ", ".join(trusted_hosts(settings))
+        lines.append(f"other machines may call it as {names}; more names: serve.trusted_hosts. There is no TLS here.")
+    return "\n".join(lines)
