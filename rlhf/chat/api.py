@@ -7,8 +7,11 @@ is what its class in `schemas` has: no version of a duel before the vote, no rew
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Response, request
+from flask import Response, jsonify, request
 
+from rlhf.chat.feedback import Rating
+from rlhf.chat.monitor import snapshot
+from rlhf.chat.monitor_shape import Snapshot
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.refusals import Refusal
 from rlhf.chat.routes import Call, Route
@@ -23,7 +26,6 @@ from rlhf.chat.schemas import (
     Limits,
     Me,
     MessageAnswer,
-    Monitor,
     Named,
     NewConversation,
     NewDuel,
@@ -154,8 +156,6 @@ def stop_turn(call: Call, turn: str) -> Stopped:
 
 
 def rate(call: Call, message: str) -> RatingAnswer:
-    from rlhf.chat.feedback import Rating
-
     rating = call.service.rate(call.user, message, Rating(**call.body.model_dump()), key=call.key)
     return RatingAnswer(rating=RatingBody.model_validate(rating))
 
@@ -181,6 +181,7 @@ def open_duel(call: Call) -> Response | DuelAnswer:
             return stream(reading, lambda read: duel_events(turn, read), slot)
         try:
             messages = reading.messages()
+            turn.done()  # stored, and open for a vote
         except Gone:
             return Response(status=499)  # nobody reads it
         finally:
@@ -201,6 +202,7 @@ def duel_events(turn: Any, reading: Reading) -> Iterator[Event | None]:
             texts[item[0]] = {"text": item[1].message.content}
         else:
             yield item[0], {"text": item[1]}
+    turn.done()  # stored, and open for a vote
     yield "done", {"duel": turn.id, **texts}
 
 
@@ -218,11 +220,9 @@ def unvote(call: Call, duel: str) -> NoVote:
     return NoVote()
 
 
-def monitor(call: Call) -> Monitor:
-    from rlhf.chat.monitor import snapshot
-
+def monitor(call: Call) -> Response:
     service = call.service
-    return Monitor(**snapshot(service, service.store, service.registry, service.engine))
+    return jsonify(snapshot(service, service.store, service.registry, service.engine))
 
 
 REPLY_EVENTS = {
@@ -240,6 +240,9 @@ DUEL_EVENTS = {
     "error": "Error",
 }
 BUSY = (429, 503)
+WRITES = (409, 503, 507)
+"""The key was used for something else; the store is busy; the disk is full."""
+REPLIES = (404, 409, 429, 503, 507)
 CONVERSATION = "/api/conversations/<conversation>"
 RATING = "/api/messages/<message>/rating"
 VOTE = "/api/duels/<duel>/vote"
@@ -248,24 +251,28 @@ ROUTES = (
     Route("GET", "/api/me", me, "Who I am, what answers, and within which limits.", Me),
     Route("GET", "/api/conversations", list_conversations, "My conversations, newest first.", Conversations),
     Route("POST", "/api/conversations", create_conversation, "Open a conversation.", ConversationAnswer,
-          NewConversation, status=201, errors=(409,)),
+          NewConversation, status=201, errors=WRITES),
     Route("GET", CONVERSATION, read_conversation, "A conversation with all its branches.", Tree, errors=(404,)),
     Route("PATCH", CONVERSATION, rename_conversation, "Rename a conversation.", ConversationAnswer, Rename,
-          errors=(404,)),
+          errors=(404, *WRITES)),
     Route("DELETE", CONVERSATION, hide_conversation, "Take a conversation off the list; nothing is deleted.", Empty,
-          errors=(404,)),
+          errors=(404, *WRITES)),
     Route("POST", f"{CONVERSATION}/messages", say, "Say something; the reply streams.", None, Say,
-          errors=(404, 409, *BUSY), events=REPLY_EVENTS),
+          errors=REPLIES, events=REPLY_EVENTS),
     Route("POST", "/api/messages/<message>/regenerate", regenerate, "Another reply to the same turn.", None, Again,
-          errors=(404, 409, *BUSY), events=REPLY_EVENTS),
-    Route("POST", "/api/turns/<turn>/stop", stop_turn, "Stop a reply; what there is of it stays.", Stopped, Empty),
-    Route("PUT", RATING, rate, "Judge a reply, or judge it otherwise.", RatingAnswer, RatingBody, errors=(404, 409)),
-    Route("DELETE", RATING, unrate, "Take the judgement back.", RatingAnswer, errors=(404, 409)),
-    Route("GET", "/api/duels/next", next_duel_prompt, "The prompt that a duel would be about.", NextPrompt),
+          errors=REPLIES, events=REPLY_EVENTS),
+    Route("POST", "/api/turns/<turn>/stop", stop_turn, "Stop a reply; what there is of it stays.", Stopped, Empty,
+          errors=(404,)),
+    Route("PUT", RATING, rate, "Judge a reply, or judge it otherwise.", RatingAnswer, RatingBody,
+          errors=(404, *WRITES)),
+    Route("DELETE", RATING, unrate, "Take the judgement back.", RatingAnswer, errors=(404, *WRITES)),
+    Route("GET", "/api/duels/next", next_duel_prompt, "The prompt that a duel would be about.", NextPrompt,
+          errors=(404,)),
     Route("POST", "/api/duels", open_duel, "Two replies to one prompt, side by side, without names.", DuelAnswer,
-          NewDuel, errors=(404, 409, *BUSY), events=DUEL_EVENTS),
-    Route("POST", VOTE, vote, "Say which is better; then the names are told.", VoteAnswer, Vote, errors=(404, 409)),
-    Route("DELETE", VOTE, unvote, "Take the vote back.", NoVote, errors=(404, 409)),
-    Route("GET", "/api/monitor", monitor, "The figures of the monitor page.", Monitor),
+          NewDuel, errors=REPLIES, events=DUEL_EVENTS),
+    Route("POST", VOTE, vote, "Say which is better; then the names are told.", VoteAnswer, Vote,
+          errors=(404, *WRITES)),
+    Route("DELETE", VOTE, unvote, "Take the vote back.", NoVote, errors=(404, *WRITES)),
+    Route("GET", "/api/monitor", monitor, "The figures of the monitor page.", Snapshot),
 )  # fmt: skip
 """Method, path, view, what it does, answer, body."""

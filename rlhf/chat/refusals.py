@@ -23,6 +23,7 @@ STATUS = {
     "NotFound": 404,
     "UnknownVersion": 404,
     "KeyReused": 409,
+    "NoDuel": 409,
     "QueueFull": 429,
     "EngineClosed": 503,
     "StoreBusy": 503,
@@ -41,6 +42,10 @@ CODES = {
     503: "unavailable",
     507: "disk_full",
 }
+
+WORDS = {"PromptTooLong": "prompt_too_long", "KeyReused": "key_reused", "NoDuel": "no_duel", "Refused": "blocked",
+         "TooFast": "too_fast"}  # fmt: skip
+"""Class of an error → its code, where the status alone says too little."""
 
 
 class Refusal(HTTPException):
@@ -103,7 +108,7 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(500, "internal", "The server failed; its log says why.")
     problem, expected, todo = _parts(str(error) or type(error).__name__)
     wait = getattr(error, "retry_after", 1.0 if status in (429, 503) else None)
-    code = "prompt_too_long" if "PromptTooLong" in names else CODES[status]
+    code = next((WORDS[name] for name in names if name in WORDS), CODES[status])
     return Refusal(status, code, problem, expected=expected, todo=todo, retry_after=wait)
 
 

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ValidationError
 
 from rlhf.chat.refusals import Refusal, refusal_of, refuse_json
+from rlhf.chat.schemas import Error
 from rlhf.chat.sse import Slots
 
 KEY = re.compile(r"[!-~]{1,200}")
@@ -37,15 +38,19 @@ class Route:
     """One method of one path.
 
     Args:
-        view: takes the `Call` and the names in the path; gives an `answer`, or a response of its own.
-        events: name → what it holds, where the answer is a stream of server-sent events.
-        events_only_if_asked: with `events`: JSON where the client does not accept them.
+        view: takes the `Call` and the names in the path; gives an `answer`, or a response of its own. A name, where
+            somebody else answers and the route is only described.
+        status: of success.
+        errors: further statuses, besides those that every route has.
+        events: name → what it holds, where the answer may be a stream of server-sent events.
         free: needs no token.
+        error: shape of its errors.
+        refused: status of a missing token.
     """
 
     method: str
     path: str
-    view: Callable[..., BaseModel | Response]
+    view: Callable[..., Any] | str
     summary: str
     answer: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
@@ -53,15 +58,18 @@ class Route:
     errors: tuple[int, ...] = ()
     events: Mapping[str, str] = field(default_factory=dict)
     free: bool = False
+    error: type[BaseModel] = Error
+    refused: int = 403
 
     @property
     def name(self) -> str:
         """Of the operation."""
-        return self.view.__name__
+        return self.view if isinstance(self.view, str) else self.view.__name__
 
     @property
     def takes_key(self) -> bool:
-        return self.method == "POST" or self.path.endswith(("/rating", "/vote"))
+        """Whether sending it twice with one Idempotency-Key does it once."""
+        return self.path.startswith("/api/") and (self.method == "POST" or self.path.endswith(("/rating", "/vote")))
 
 
 def register(app: Flask, routes: tuple[Route, ...], service: Any, slots: Slots) -> None:
@@ -71,11 +79,14 @@ def register(app: Flask, routes: tuple[Route, ...], service: Any, slots: Slots) 
 
 
 def _endpoint(route: Route, service: Any, slots: Slots) -> Callable[..., Response]:
+    view = route.view
+    assert not isinstance(view, str)
+
     def endpoint(**names: str) -> Response:
         body = read(route.body) if route.body else None
         key = idempotency_key() if route.takes_key else None
         try:
-            answer = route.view(Call(service, slots, g.user, body, key), **names)
+            answer = view(Call(service, slots, g.user, body, key), **names)
         except Exception as error:
             raise refusal_of(error) from error
         if isinstance(answer, Response):

@@ -5,13 +5,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlhf.chat.records import ReplySettings
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 Stars = Annotated[int, Field(ge=1, le=5)]
 Text = Annotated[str, Field(max_length=60_000)]
+Said = Annotated[str, Field(max_length=60_000, pattern=r"\S")]
+"""A text that says something."""
 SAFE_INTEGER = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -65,15 +67,8 @@ class Say(Body):
 
     parent: str | None = Field(default=None, max_length=200)
     """The message that it follows; null: it opens the conversation. Another child of the same parent is an edit."""
-    content: Text
+    content: Said
     settings: SettingsBody = SettingsBody()
-
-    @field_validator("content")
-    @classmethod
-    def _says_something(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("it holds no text")
-        return text
 
 
 class Again(Body):
@@ -96,7 +91,7 @@ class RatingBody(Body):
 
 
 class NewDuel(Body):
-    prompt: Text | None = None
+    prompt: Said | None = None
     """What to ask; null: the server chooses."""
     settings: SettingsBody = SettingsBody()
 
@@ -232,9 +227,3 @@ class VoteAnswer(Answer):
 
 class NoVote(Answer):
     choice: None = None
-
-
-class Monitor(Answer):
-    """What the monitor page draws."""
-
-    model_config = ConfigDict(extra="allow")

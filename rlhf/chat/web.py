@@ -11,15 +11,15 @@ GET /openapi.json                               all of it, described
 
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, redirect, render_template, request, send_file
 from werkzeug.wrappers import Response as BaseResponse
 
-from rlhf.chat import api, refusals, routes
+from rlhf.chat import api, openai_api, refusals, routes
 from rlhf.chat.refusals import Refusal
 from rlhf.chat.security import MAX_BODY, YEAR, Guard, harden, trusted_hosts
-from rlhf.chat.spec import openapi
+from rlhf.chat.spec import OPENAI, openapi
 from rlhf.chat.sse import Slots
 from rlhf.config import Config
 
@@ -56,8 +56,8 @@ def create_app(service: "ChatService", config: Config, token: str) -> Flask:
     refusals.install(app)
     routes.register(app, api.ROUTES, service, slots)
     _add_pages(app, guard)
-    _add_openai(app, service)
-    document = openapi(api.ROUTES)
+    app.register_blueprint(openai_api.blueprint(service))  # its replies take places among `slots`, too
+    document = openapi((*api.ROUTES, *OPENAI))
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     return app
 
@@ -88,12 +88,3 @@ def _forever(path: Path) -> Response:
     response = send_file(path, mimetype="text/javascript", max_age=YEAR, conditional=True)
     response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable"
     return response
-
-
-def _add_openai(app: Flask, service: Any) -> None:
-    """The OpenAI-compatible API; its replies take places among `app.extensions["slots"]`, too."""
-    try:
-        from rlhf.chat import openai_api
-    except ImportError:  # until it has landed
-        return
-    app.register_blueprint(openai_api.blueprint(service))

@@ -6,7 +6,6 @@ RLHF_TOKEN=… python main.py --phase serve --set serve.host=0.0.0.0 serve.trust
 """
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -27,9 +26,6 @@ from rlhf.run import Run
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Between two looks whether versions were registered, promoted or retired."""
-
 
 def run_phase(run: Run) -> dict[str, float]:
     """Serve until Ctrl-C or SIGTERM.
@@ -39,8 +35,9 @@ def run_phase(run: Run) -> dict[str, float]:
     """
     settings = run.config.serve
     token, drawn = choose_token(settings)
-    with bind(settings) as listener, service(run) as chat, _watching(chat):
+    with bind(settings) as listener, service(run) as chat:
         server = Server(create_app(chat, run.config, token), listener, settings)
+        chat.watch()
         print(described(run, chat), flush=True)
         print(f"open {server.url}?token={token if drawn else 'YOUR-TOKEN'}   (Ctrl-C stops)", flush=True)
         server.run()
@@ -59,8 +56,8 @@ def service(run: Run) -> Iterator[ChatService]:
         stack.callback(store.close)
         guardrails = Guardrails(run.config.guardrails, run.device)
         scorer = Scorer(run.config, engine.tokenizer, run.device)
-        stack.callback(scorer.close)
-        chat = ChatService(run.folder, run.config, engine, store, registry, guardrails, scorer, duel_prompts(run))
+        prompts = duel_prompts(run)
+        chat = ChatService(run.folder, run.config, engine, store, registry, guardrails, scorer, prompts)
         stack.callback(chat.close)
         yield chat
 
@@ -92,27 +89,6 @@ def duel_prompts(run: Run) -> list[Prompt]:
     except UserError as error:
         log.warning("Duels have no prompts of their own, people type them: %s", str(error).splitlines()[0])
         return []
-
-
-@contextmanager
-def _watching(chat: ChatService) -> Iterator[None]:
-    """Within it, the service follows what happens to the versions."""
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
-            try:
-                chat.check_versions()
-            except Exception:
-                log.exception("the versions could not be checked")
-
-    thread = threading.Thread(target=look, name="versions", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def described(run: Run, chat: ChatService) -> str:
