@@ -107,7 +107,7 @@ class Server:
             ident=None,
         )
         self._server.channel_class = _Channel
-        self._slots = app.extensions["slots"]
+        self.slots = app.extensions["slots"]
         self._stopping = threading.Event()
         self.host, self.port = settings.host, int(listener.getsockname()[1])
 
@@ -135,7 +135,7 @@ class Server:
     def _leave(self) -> None:
         """Take no new connections, end the streams, send what is left."""
         wasyncore.dispatcher.close(self._server)
-        self._slots.stopping.set()
+        self.slots.stopping.set()
         until = time.monotonic() + GRACE_SECONDS
         while self._busy() and time.monotonic() < until:
             self._turn(0.05)
@@ -145,7 +145,7 @@ class Server:
     def _busy(self) -> bool:
         """Whether a stream is open, or what it made is not stored yet, or something is not sent yet."""
         tasks = self._server.task_dispatcher
-        return bool(self._slots.taken or tasks.queue or tasks.active_count > 0 or any(
+        return bool(self.slots.taken or tasks.queue or tasks.active_count > 0 or any(
             channel.total_outbufs_len for channel in list(self._server.active_channels.values())
         ))  # fmt: skip
 
