@@ -14,7 +14,9 @@ GREEDY = {"temperature": 0}
 def client(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("run")
     save_version(folder / "sft", tokenizer, endless=True)  # with GREEDY, every reply has all its 8 tokens
-    with client_of(run_of(folder, guardrails={"words": False, "requests_per_minute": 10_000})) as made:
+    with client_of(
+        run_of(folder, guardrails={"words": False, "requests_per_minute": 10_000, "max_characters": 30_000})
+    ) as made:
         yield made
 
 
@@ -153,7 +155,7 @@ def test_who_i_am_and_within_which_limits(client):
     assert me == {
         "user": "api",
         "versions": ["sft"],
-        "limits": {"context": 4096, "max_tokens": 8, "max_characters": 8000},
+        "limits": {"context": 4096, "max_tokens": 8, "max_characters": 30000},
         "defaults": {"temperature": 0.7, "top_p": 1.0, "max_tokens": 8},
     }
 
@@ -189,12 +191,8 @@ def test_a_wrong_field_is_named(client, body, named):
 
 
 def test_a_prompt_over_the_context_names_both_counts(client):
-    said = {"content": "cat " * 4000, "settings": GREEDY}
-    client.service.guardrails.settings.__dict__["max_characters"] = 10**6
-    try:
-        refused = error(client.call("POST", f"/api/conversations/{client.open()}/messages", said), 400)
-    finally:
-        client.service.guardrails.settings.__dict__["max_characters"] = 8000
+    said = {"content": "cat " * 5000, "settings": GREEDY}
+    refused = error(client.call("POST", f"/api/conversations/{client.open()}/messages", said), 400)
     assert refused["code"] == "prompt_too_long"
     assert "4096" in refused["expected"] and re.search(r"\d{4,} tokens", refused["message"])
 

@@ -38,7 +38,7 @@ def save_version(folder: Path, tokenizer: Any, *, endless: bool = False) -> None
     with torch.no_grad():
         model.transformer.wte.weight.mul_(10)
         if endless:
-            model.transformer.wte.weight[tokenizer.eos_token_id] = 0
+            model.transformer.wte.weight[tokenizer.all_special_ids] = 0  # logits of 0: others are likelier
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
