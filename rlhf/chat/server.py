@@ -118,8 +118,9 @@ class Server:
 
     def stop(self) -> None:
         """Ask `run` to return; from any thread, and from a signal's handler."""
-        self._stopping.set()
-        self._server.pull_trigger()
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._server.pull_trigger()
 
     def run(self) -> None:
         """Serve until Ctrl-C, SIGTERM or `stop`."""

@@ -30,7 +30,7 @@ def save_version(folder: Path, tokenizer: Any, *, endless: bool = False) -> None
     """A version that replies at random.
 
     Args:
-        endless: with temperature 0 it never ends a reply by itself.
+        endless: with temperature 0 it says letters, and never ends a reply by itself.
     """
     torch.manual_seed(0)
     shape = Shape(hidden_size=32, num_layers=2, num_heads=2, window_size=8, max_position_embeddings=CONTEXT)
@@ -38,7 +38,9 @@ def save_version(folder: Path, tokenizer: Any, *, endless: bool = False) -> None
     with torch.no_grad():
         model.transformer.wte.weight.mul_(10)
         if endless:
-            model.transformer.wte.weight[tokenizer.all_special_ids] = 0  # logits of 0: others are likelier
+            ends = tokenizer.all_special_ids
+            others = [i for i in range(len(tokenizer)) if not tokenizer.decode([i]).isalpha() or i in ends]
+            model.transformer.wte.weight[others] = 0  # logits of 0: the letters have likelier ones
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
