@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -122,9 +122,10 @@ class Server:
             self._stopping.set()
             self._server.pull_trigger()
 
-    def run(self) -> None:
-        """Serve until Ctrl-C, SIGTERM or `stop`."""
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until Ctrl-C, SIGTERM or `stop`. `ready` is called once they would be heeded."""
         with self._signals():
+            ready()
             while not self._stopping.is_set():
                 self._turn()
         self._leave()

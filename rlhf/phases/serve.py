@@ -37,10 +37,9 @@ def run_phase(run: Run) -> dict[str, float]:
     token, drawn = choose_token(settings)
     with bind(settings) as listener, service(run) as chat:
         server = Server(create_app(chat, run.config, token), listener, settings)
+        address = f"{server.url}?token={token if drawn else 'YOUR-TOKEN'}"
         chat.watch()
-        print(described(run, chat), flush=True)
-        print(f"open {server.url}?token={token if drawn else 'YOUR-TOKEN'}   (Ctrl-C stops)", flush=True)
-        server.run()
+        server.run(lambda: print(described(run, chat), f"open {address}   (Ctrl-C stops)", sep="\n", flush=True))
     print("stopped; what people said and judged is in", run.folder / FILE, flush=True)
     return {}
 
