@@ -113,6 +113,12 @@ def test_a_pair_is_one_duel_a_user_whatever_the_sides(store):
     assert [event.kind for event in store.events()] == ["vote", "vote", "unvote"]
 
 
+def test_a_duel_may_have_an_id_that_is_known_before(store):
+    first = duel(store, "ann", "2+2?", "4", "5")
+    assert store.open_duel("bob", first.prompt_message, first.left, first.right, "random", id="known").id == "known"
+    assert store.duel("known").user == "bob"
+
+
 def test_somebody_elses_duel_is_not_found(store):
     one = duel(store, "ann", "2+2?", "4", "5")
     with pytest.raises(NotFound):

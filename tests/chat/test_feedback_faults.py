@@ -160,6 +160,9 @@ def test_a_full_disk_is_said_and_later_writes_work(small_disk):
         with pytest.raises(StoreFull, match="cannot grow"):
             for written in range(10_000):  # noqa: B007
                 store.log("note", number=written, text="x" * 1000)
+        with (small_disk / "rest").open("wb", buffering=0) as rest, pytest.raises(OSError, match="No space"):
+            while True:  # to the last byte
+                rest.write(b"x" * 512)
         assert len(store.events(limit=10**6)) == written
         with pytest.raises(StoreFull):
             store.rename(reply.conversation, "x" * 100_000)
@@ -167,6 +170,7 @@ def test_a_full_disk_is_said_and_later_writes_work(small_disk):
         with pytest.raises(StoreFull, match="cannot grow"):
             opened(small_disk / "another")
         ballast.unlink()
+        (small_disk / "rest").unlink()
         store.rename(reply.conversation, "there is room")
     with opened(small_disk) as store:
         assert store.conversations("ann")[0].title == "there is room"
