@@ -104,8 +104,9 @@ class Registry:
         return (*changed, *((self.run_folder / name).is_dir() for name in RESULTS))
 
     def next_name(self) -> str:
-        """v1, v2, …: the first after all that are registered or have a folder."""
-        folders = [path.name for path in (self.run_folder / FOLDER).glob("v*")]
+        """v1, v2, …: the first after all that are registered or have something in a folder."""
+        begun = (self.run_folder / FOLDER).glob("v*/[!.]*")  # hidden is what a kill has left half-written
+        folders = [path.parent.name for path in begun]
         names = [*(version.name for version in self._read().versions), *folders]
         numbers = [int(name[1:]) for name in names if re.fullmatch(r"v[0-9]{1,9}", name)]
         return f"v{max(numbers, default=0) + 1}"

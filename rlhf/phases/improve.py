@@ -78,8 +78,6 @@ def _begin(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
             remedy=f"judge more replies ({run.command('serve')}), or --set improve.min_pairs={max(1, found)}",
         )
     name = registry.next_name()
-    folder = run.folder / FOLDER / name
-    folder.mkdir(parents=True)
     making(run, name, snapshot, []).publish(FEEDBACK, snapshot.save)
     return name, snapshot
 
