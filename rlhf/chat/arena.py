@@ -46,10 +46,10 @@ class Arena:
 
     def begin(self, user: str, prompt: str | None, settings: ReplySettings) -> DuelTurn:
         """Raises as `ChatService.duel`."""
-        for attempt in range(PROMPTS):
+        for _ in range(PROMPTS):
             offer = self._offer(user, prompt)
-            if attempt == 0:
-                self._check(user, offer)
+            if not self._passes(user, offer):
+                continue
             turn = self.duels.begin(user, self._as_it_is_now(offer, settings), settings)
             if turn:
                 self.running[turn.id] = turn
@@ -75,12 +75,13 @@ class Arena:
             raise UserError("The prompt is empty.", expected="some text, or none for a prompt of ours")
         return Offer(prompt, ask(prompt), "asked")
 
-    def _check(self, user: str, offer: Offer) -> None:
-        """A guardrail may block what a person typed, and how fast they ask."""
+    def _passes(self, user: str, offer: Offer) -> bool:
+        """Whether the guardrails let a prompt through; one that the user typed is refused where they do not."""
         block = self.replies.checked(user, offer.prompt)
-        if block:
+        if block and offer.chosen_by == "asked":
             self.replies.answering.log("blocked", side="input", reason=block.reason, user=user)
             raise Refused(block)
+        return block is None
 
     def _as_it_is_now(self, offer: Offer, settings: ReplySettings) -> Offer:
         """The pair that was scored can be shown only if it would come out the same now."""

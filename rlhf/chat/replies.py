@@ -6,12 +6,13 @@ turn = replies.complete("ann", messages, "ppo", settings)        # a conversatio
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from rlhf.chat.answering import Answering, Asked, Chosen, in_tree
 from rlhf.chat.choosing import Choosing
 from rlhf.chat.engine import QueueFull
-from rlhf.chat.feedback import NotFound, StoredConversation, StoredMessage, new_id
+from rlhf.chat.feedback import NotFound, StoredConversation, StoredMessage, StoreFull, new_id
 from rlhf.chat.fleet import UnknownVersion
 from rlhf.chat.guardrails import Block
 from rlhf.chat.records import ReplySettings
@@ -144,7 +145,8 @@ class Replies:
         """Store a turn; the first one names its conversation."""
         stored, kept = self.keeper.add(message, key)
         if not talk.title and kept:
-            self.keeper.name(talk.id, title_of(message.content))
+            with suppress(StoreFull):  # the turn is kept, which is what counts
+                self.keeper.name(talk.id, title_of(message.content))
         return stored, kept
 
     def _asked(self, history: Sequence[StoredMessage], chosen: Chosen, settings: ReplySettings) -> Asked:

@@ -97,8 +97,9 @@ class Scorer:
 
     def close(self) -> None:
         """Score what waits, and end."""
-        self._waiting.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         going = True
@@ -111,7 +112,12 @@ class Scorer:
 
     def _tell(self, batch: list[tuple[Judged, Callable[[float], None]]]) -> None:
         try:
-            for (_, tell), reward in zip(batch, self.score([row for row, _ in batch]) or [], strict=False):
-                tell(reward)
+            rewards = self.score([row for row, _ in batch])
         except Exception:
             log.exception("%d replies get no rewards", len(batch))
+            return
+        for (_, tell), reward in zip(batch, rewards or [], strict=False):
+            try:
+                tell(reward)
+            except Exception:
+                log.exception("a reward was not kept")

@@ -71,6 +71,8 @@ class Turn:
         self.dropped_turns = 0
         """Oldest turns that the model was not shown; known at the end."""
         self.ended = threading.Event()
+        self.version = generation.version if generation else None
+        """Who answers; None where nobody had to be asked."""
         self._generation, self._check, self._finish = generation, check, finish
         self._deltas = iter(generation) if generation else iter(())
         self._pieces: list[str] = []
@@ -85,11 +87,6 @@ class Turn:
         turn._pieces.append(message.content)
         turn.ended.set()
         return turn
-
-    @property
-    def version(self) -> str | None:
-        """Who answers; None where nobody had to be asked."""
-        return self._generation.version if self._generation else None
 
     @property
     def shown(self) -> str:
@@ -132,16 +129,17 @@ class Turn:
                 return
             try:
                 delta = next(self._deltas, None)
+                if delta is not None:
+                    self._written.append(delta)
+                    self._show(self._check.add(delta) if self._check else delta)
             except Exception as error:
+                self.cancel()
                 self._end(error)
                 return
-            if delta is None:
-                self._end(None)
-                return
-            self._written.append(delta)
-            self._show(self._check.add(delta) if self._check else delta)
-            if self._check and self._check.block:
+            blocked = self._check is not None and self._check.block is not None
+            if blocked:
                 self.cancel()
+            if blocked or delta is None:
                 self._end(None)
 
     def done(self) -> StoredMessage:
@@ -162,20 +160,22 @@ class Turn:
 
     def cancel(self) -> bool:
         """Stop the model; False where it has finished already. Readers then see the end."""
-        if self._generation is None or self.ended.is_set() or self._generation.done:
+        generation = self._generation
+        if generation is None or generation.done:
             return False
-        self._generation.cancel()
+        generation.cancel()
         return True
 
     def expire(self) -> None:
-        """The time is up."""
-        if self._generation and not self._generation.done:
+        """The time is up: stop, and store what there is, whether anybody reads it or not. Does not wait for it."""
+        generation = self._generation
+        if generation and not generation.done:
             self.timed_out = True  # before the readers see the end
             self.cancel()
-        self.settle()
+        threading.Thread(target=self.settle, name="expired", daemon=True).start()
 
     def close(self) -> None:
-        """The reader has left: stop, and store what there is."""
+        """The reader has left: stop, and wait until what there is is stored."""
         self.cancel()
         self.settle()
 
@@ -190,20 +190,25 @@ class Turn:
     def _end(self, error: Exception | None) -> None:
         """Store the reply; whatever happens here, nobody waits for this turn any more."""
         try:
-            reply = None
-            if error is None and self._generation is not None:
-                reply = self._generation.result()
-                self.dropped_turns = reply.dropped_turns
-            if self._check and not self._check.block:
-                self._show(self._check.finish())
+            reply, text = None, "".join(self._written)
+            try:
+                if self._check and not self._check.block:
+                    self._show(self._check.finish())
+                if error is None and self._generation is not None:
+                    reply = self._generation.result()
+                    self.dropped_turns = reply.dropped_turns
+            except Exception as failure:  # a check that fails lets nothing more through
+                error, text = error or failure, self.shown
             block = self._check.block if self._check else None
             self.error = error
             self.timed_out = self.timed_out and reply is not None and reply.finish_reason == "cancelled"
-            self.message = self._finish(self, Ending("".join(self._written), reply, error, block, self.timed_out))
+            self.message = self._finish(self, Ending(text, reply, error, block, self.timed_out))
         except Exception as failure:
             self.error = self.error or failure
         finally:
             self.ended.set()
+            # Finished turns are remembered for a while: their tokens need not be.
+            self._generation, self._check, self._deltas, self._written = None, None, iter(()), []
 
 
 class Expiring(Protocol):
