@@ -38,7 +38,7 @@ class FusedSelfAttention(GPTNeoSelfAttention):
         queries, keys = query.shape[-2], key.shape[-2]
         mask = attention_mask
         if mask is None or (self.attention_type == "local" and keys > self.config.window_size):
-            window = self.bias[:, :, keys - queries : keys, :keys]
+            window = self._window(queries, keys)
             seen = torch.zeros(1, dtype=query.dtype, device=query.device) if mask is None else mask
             mask = seen.masked_fill(~window, torch.finfo(query.dtype).min)
         dropout = self.attn_dropout.p if self.training else 0.0
@@ -48,6 +48,19 @@ class FusedSelfAttention(GPTNeoSelfAttention):
             scores = query @ key.transpose(-1, -2) + mask
             return scores.softmax(-1).to(value.dtype) @ value, None
         return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=1.0), None
+
+    def _window(self, queries: int, keys: int) -> Tensor:
+        """(1, 1, Q, K), True where one of the last Q positions may see one of the K.
+
+        Rows that joined a batch one after the other can take more columns than the model has positions, though each of
+        them has fewer. What one may see depends on the distance alone.
+        """
+        if keys <= self.bias.shape[-1]:
+            return self.bias[:, :, keys - queries : keys, :keys]
+        place = torch.arange(keys, device=self.bias.device)
+        distance = place[keys - queries :, None] - place
+        reach = self.config.window_size if self.attention_type == "local" else keys
+        return ((distance >= 0) & (distance < reach))[None, None]
 
 
 def fuse_kernels(model: nn.Module) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rlhf.chat.batch import Row, RunningBatch, choose
+from rlhf.fused import fuse_kernels
 from tests.architectures import tiny_model
 
 PROMPTS = [[30], [30, 31, 32, 33, 34], [40, 41, 42], list(range(30, 50))]
@@ -65,6 +66,26 @@ def test_a_dropped_row_leaves_and_the_others_go_on(network, tokenizer):
     assert batch.drop_finished() == [first] and batch.rows == [second]
     finish(batch, network)
     assert len(first.tokens) == 1 and len(second.tokens) == 12
+
+
+def test_rows_that_join_may_reach_beyond_the_context_together(lively, tokenizer):
+    """Each of the two fits into the 64 positions; beside each other they take 34 + 25 + 30 columns."""
+    fuse_kernels(lively)
+    pair = lambda: (Row(list(range(30, 64)), 30, 1.0, 1.0, 1), Row(list(range(64, 98)), 30, 1.0, 1.0, 2))  # noqa: E731
+    single = pair()
+    for row in single:
+        batch = RunningBatch(tokenizer.pad_token_id, ())
+        batch.add(lively, [row])
+        finish(batch, lively)
+    first, second = pair()
+    batch = RunningBatch(tokenizer.pad_token_id, ())
+    batch.add(lively, [first])
+    for _ in range(24):
+        batch.step(lively)
+    batch.add(lively, [second])
+    finish(batch, lively)
+    assert [first.tokens, second.tokens] == [row.tokens for row in single]
+    assert len(first.tokens) == len(second.tokens) == 30
 
 
 LOGITS = torch.log(torch.tensor([0.1, 0.5, 0.15, 0.25]))
