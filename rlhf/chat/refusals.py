@@ -141,6 +141,6 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, answer)
 
 
-def refuse_json(message: str, **words: str) -> NoReturn:
+def refuse_json(message: str, expected: str) -> NoReturn:
     """The body cannot be used."""
-    raise Refusal(400, "bad_request", message, **words)
+    raise Refusal(400, "bad_request", message, expected=expected)

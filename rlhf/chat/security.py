@@ -14,9 +14,11 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
 from flask import Request, Response, g
 from werkzeug.exceptions import SecurityError
+from werkzeug.wrappers import Response as BaseResponse
 
 from rlhf.chat.refusals import JSON_PATHS, Refusal
 from rlhf.chat.settings import ServeSection
@@ -125,12 +127,12 @@ class Guard:
         """The cookie's name. Cookies do not know ports, so that two servers on one machine need two names."""
         return f"rlhf_pass_{request.host.rpartition(':')[2] if ':' in request.host else 80}"
 
-    def let_in(self, request: Request, response: Response) -> Response:
+    def let_in(self, request: Request, response: BaseResponse) -> BaseResponse:
         """Give a browser that showed the token its cookies."""
-        keep = {"httponly": True, "samesite": "Strict", "path": "/", "secure": request.is_secure}
-        response.set_cookie(self.cookie(request), self.pass_word, **keep)
+        keep = partial(response.set_cookie, httponly=True, samesite="Strict", secure=request.is_secure)
+        keep(self.cookie(request), self.pass_word)
         if not BROWSER_USER.fullmatch(request.cookies.get(USER_COOKIE, "")):
-            response.set_cookie(USER_COOKIE, f"web-{secrets.token_urlsafe(16)}", max_age=YEAR, **keep)
+            keep(USER_COOKIE, f"web-{secrets.token_urlsafe(16)}", max_age=YEAR)
         return response
 
     def _check_origin(self, request: Request, page: bool) -> None:

@@ -21,8 +21,9 @@ from types import FrameType
 from typing import Any
 
 from flask import Flask
-from waitress import create_server, wasyncore
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from rlhf.chat.refusals import CODES
@@ -67,10 +68,11 @@ class _JsonErrorTask(ErrorTask):
     """What waitress refuses by itself (no HTTP, a body beyond all bounds), in the shape of every other error."""
 
     def execute(self) -> None:
-        error = self.request.error
+        request: Any = self.request
+        error = request.error
         body = {"error": {"code": CODES.get(error.code, "bad_request"), "message": error.reason}}
         self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")]
+        self.response_headers = [("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff")]
         self.set_close_on_finish()
         data = json.dumps(body).encode()
         self.content_length = len(data)
@@ -93,7 +95,7 @@ class Server:
     def __init__(self, app: Flask, listener: socket.socket, settings: ServeSection) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits a moment
         self._sockets: dict[int, Any] = {}
-        self._server = create_server(
+        server: Any = create_server(
             app,
             map=self._sockets,
             sockets=[listener],
@@ -106,7 +108,8 @@ class Server:
             log_socket_errors=False,
             ident=None,
         )
-        self._server.channel_class = _Channel
+        server.channel_class = _Channel
+        self._server = server
         self.slots = app.extensions["slots"]
         self._stopping = threading.Event()
         self.host, self.port = settings.host, int(listener.getsockname()[1])

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of what is served, from the declarations that the routes themselves read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,7 +23,8 @@ REASONS = {
     507: "The disk is full.",
 }
 RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-References = dict[tuple[type[BaseModel], JsonSchemaMode], dict[str, Any]]
+References = Mapping[Any, dict[str, Any]]
+"""Class and mode → a reference to its schema."""
 
 
 CHUNKS = {"(data only)": "chat.completion.chunk, then [DONE]; an error is the last event"}
