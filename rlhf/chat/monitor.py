@@ -3,8 +3,8 @@
 snapshot(service, store, registry, engine)        # → Snapshot as plain JSON, for GET /api/monitor
 
 It is asked for every few seconds, so nothing in it grows with the age of the database without a bound: times are those
-of the last `TIMES_WINDOW`, rewards those of the last day, and what is costly (intervals, curves) is computed anew only
-where something has changed. Times are Unix seconds, spans seconds, sizes bytes; null means that there is nothing to say.
+of the last quarter of an hour, rewards those of the last day, and what is costly (intervals, curves) is computed anew
+only where something has changed. Times are Unix seconds, spans seconds, sizes bytes; null: there is nothing to say.
 """
 
 from pydantic import BaseModel, ConfigDict
