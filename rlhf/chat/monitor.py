@@ -1,156 +1,187 @@
 """What the monitor page shows: how fast, how full, how good, and which version stands where.
 
-snapshot(service, store, registry, engine)        # → Snapshot as plain JSON, for GET /api/monitor
+snapshot(service, store, registry, engine)        # monitor_shape.Snapshot as plain JSON
 
 It is asked for every few seconds, so nothing in it grows with the age of the database without a bound: times are those
 of the last quarter of an hour, rewards those of the last day, and what is costly (intervals, curves) is computed anew
-only where something has changed. Times are Unix seconds, spans seconds, sizes bytes; null: there is nothing to say.
+only where something has changed.
 """
 
-from pydantic import BaseModel, ConfigDict
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+from scipy.stats import binomtest
+
+from rlhf.chat import ab_test
+from rlhf.chat import monitor_shape as shape
+from rlhf.chat.curves import curves
+from rlhf.chat.engine import Engine
+from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
+from rlhf.registry import Registry
+
+if TYPE_CHECKING:
+    from rlhf.chat.service import ChatService
+
+DAY = 24 * 3600.0
+TIMES_WINDOW = 900.0
+"""Seconds of which response times are shown."""
+REWARD_SPAN = 1800.0
+"""Seconds of a point of the rewards."""
+MOST_REPLIES = 2000
+"""Of the last day, the latest so many are looked at."""
+MOST_BLOCKS = 5000
+SCORES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
+"""Choice → the left side's score."""
 
 
-class Shape(BaseModel):
-    """A part of the answer: every key is always there."""
+def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, engine: Engine) -> dict[str, Any]:
+    """Everything the monitor page draws, as plain JSON (`monitor_shape.Snapshot`)."""
+    now = time.time()
+    replies = [reply for reply in store.replies(now - DAY, MOST_REPLIES) if not reply.blocked]
+    duels = store.duels(voted=True)
+    stats = engine.stats()
+    return shape.Snapshot(
+        time=now,
+        times=_times([reply for reply in replies if reply.created >= now - TIMES_WINDOW]),
+        memory=_memory(),
+        queue=shape.Queue(waiting=stats.waiting, active=stats.active, size=stats.queue_size),
+        rewards=_rewards(replies),
+        reward_span=REWARD_SPAN,
+        feedback=store.counts(),
+        blocks=dict(
+            Counter(str(event.data.get("reason")) for event in store.events("blocked", now - DAY, MOST_BLOCKS))
+        ),
+        left_side=left_side(duels),
+        versions=_versions(store, registry, duels),
+        tests=_tests(service, registry),
+        curves=[shape.Curve.model_validate(line._asdict()) for line in curves(registry.run_folder)],
+    ).model_dump(mode="json")
 
-    model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+
+def _times(replies: Sequence[StoredMessage]) -> shape.Times:
+    finished = [reply for reply in replies if reply.seconds]
+    tokens = [reply.completion_tokens or 0 for reply in finished]
+    rates = [count / (reply.seconds or 1) for count, reply in zip(tokens, finished, strict=True) if count]
+    return shape.Times(
+        window=TIMES_WINDOW,
+        replies=len(finished),
+        first_token=quantiles([reply.first_token_seconds for reply in finished if reply.first_token_seconds]),
+        whole=quantiles([reply.seconds for reply in finished if reply.seconds]),
+        tokens_per_second=float(np.median(rates)) if rates else None,
+        throughput=sum(tokens) / TIMES_WINDOW,
     )
 
 
-class Quantiles(Shape):
-    """The middle of what was measured, and what one in twenty exceeds."""
-
-    p50: float | None
-    p95: float | None
-
-
-class Times(Shape):
-    """How fast replies came in the last `window` seconds."""
-
-    window: float
-    """Seconds looked back."""
-    replies: int
-    """Replies in them, the blocked ones left out."""
-    first_token: Quantiles
-    """Seconds from the request to the first token."""
-    whole: Quantiles
-    """Seconds from the request to the last token."""
-    tokens_per_second: float | None
-    """Of a reply, the median: its tokens by its seconds."""
-    throughput: float
-    """Tokens of all replies by the window's seconds."""
+def quantiles(values: Sequence[float]) -> shape.Quantiles:
+    """Median and 95% quantile, between the two nearest values where it lies there."""
+    if not values:
+        return shape.Quantiles(p50=None, p95=None)
+    middle, high = np.quantile(values, [0.5, 0.95])
+    return shape.Quantiles(p50=float(middle), p95=float(high))
 
 
-class Memory(Shape):
-    """Bytes."""
-
-    resident: int
-    """Of the server's process."""
-    gpu: int | None
-    """Held by tensors on the GPU; null without one."""
-    gpu_total: int | None
-    """What the GPU has."""
+def _memory() -> shape.Memory:
+    gpu = torch.cuda.is_initialized()
+    return shape.Memory(
+        resident=psutil.Process().memory_info().rss,
+        gpu=torch.cuda.memory_allocated() if gpu else None,
+        gpu_total=torch.cuda.mem_get_info()[1] if gpu else None,
+    )
 
 
-class Queue(Shape):
-    """Requests at the engine."""
-
-    waiting: int
-    active: int
-    """Being decoded."""
-    size: int
-    """How many may wait."""
+def _blocks(store: FeedbackStore, since: float) -> dict[str, int]:
+    return dict(Counter(str(event.data.get("reason")) for event in store.events("blocked", since, MOST_BLOCKS)))
 
 
-class RewardPoint(Shape):
-    """Replies of one version in one span of time, as the reward model sees them."""
-
-    time: float
-    """Where the span begins."""
-    version: str
-    mean: float
-    replies: int
-
-
-class LeftSide(Shape):
-    """Duels that the left answer won: far from half, people judge by the side."""
-
-    wins: int
-    losses: int
-    rate: float | None
-    """wins / (wins + losses); ties count for nothing."""
-    low: float | None
-    high: float | None
-    """95% interval (Wilson 1927)."""
+def _rewards(replies: Sequence[StoredMessage]) -> list[shape.RewardPoint]:
+    """The mean of each span and version."""
+    found: dict[tuple[float, str], list[float]] = defaultdict(list)
+    for reply in replies:
+        if reply.reward is not None and math.isfinite(reply.reward):
+            span = math.floor(reply.created / REWARD_SPAN) * REWARD_SPAN
+            found[span, reply.version or ""].append(reply.reward)
+    return [
+        shape.RewardPoint(time=span, version=version, mean=sum(rewards) / len(rewards), replies=len(rewards))
+        for (span, version), rewards in sorted(found.items())
+    ]
 
 
-class VersionRow(Shape):
-    """A version of the registry, and where it stands among those that met in duels."""
-
-    name: str
-    state: str
-    """candidate, live or retired."""
-    created: str
-    """ISO 8601."""
-    parent: str | None
-    metrics: dict[str, float]
-    duels: int
-    """Voted duels that it was in."""
-    strength: float | None
-    """Bradley-Terry, in logits; null before its first duel."""
-    low: float | None
-    high: float | None
-    """95% interval of the strength, by bootstrap."""
+def left_side(duels: Sequence[Duel]) -> shape.LeftSide:
+    """How often the left answer won, with Wilson's interval (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
+    wins = sum(duel.choice == "left" for duel in duels)
+    losses = sum(duel.choice == "right" for duel in duels)
+    if not wins + losses:
+        return shape.LeftSide(wins=0, losses=0, rate=None, low=None, high=None)
+    low, high = binomtest(wins, wins + losses).proportion_ci(method="wilson")
+    rate = wins / (wins + losses)
+    return shape.LeftSide(wins=wins, losses=losses, rate=rate, low=float(low), high=float(high))
 
 
-class Test(Shape):
-    """The A/B test of one challenger against the live version, on uniform traffic."""
-
-    live: str
-    challenger: str
-    decision: str
-    """continue, promote or retire."""
-    p_value: float
-    """Anytime-valid: one may look as often as one likes."""
-    difference: float
-    """Challenger less live, in judgements from 0 to 1."""
-    low: float | None
-    high: float | None
-    live_judgements: int
-    challenger_judgements: int
-
-
-class Curve(Shape):
-    """One number of one training run over its steps, thinned to at most `curves.POINTS` points."""
-
-    run: str
-    """The result's folder below the run folder: ppo, versions/v2/ppo, …"""
-    phase: str
-    """The last part of it: base, sft, reward, ppo, …"""
-    metric: str
-    """The key in metrics.jsonl: loss, eval_loss, accuracy, objective/scores, objective/kl, …"""
-    steps: list[float]
-    values: list[float]
+def _versions(store: FeedbackStore, registry: Registry, duels: Sequence[Duel]) -> list[shape.VersionRow]:
+    """The registry's versions with where they stand."""
+    met = tuple(
+        (left, right, SCORES[duel.choice or "tie"])
+        for duel in duels
+        if (left := _author(store, duel.left)) and (right := _author(store, duel.right)) and left != right
+    )
+    places = {standing.version: standing for standing in _standings(met)}
+    rows = []
+    for version in registry.versions():
+        place = places.get(version.name)
+        metrics = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
+        rows.append(
+            shape.VersionRow(
+                name=version.name,
+                state=version.state,
+                created=version.created,
+                parent=version.parent,
+                metrics=metrics,
+                duels=place.n if place else 0,
+                strength=place.strength if place else None,
+                low=place.low if place else None,
+                high=place.high if place else None,
+            )
+        )
+    return rows
 
 
-class Snapshot(Shape):
-    """Everything the page draws."""
+@lru_cache(maxsize=4)
+def _standings(duels: tuple[tuple[str, str, float], ...]) -> list[ab_test.Standing]:
+    """A thousand resamples take a moment, and the duels are the same most of the times that somebody looks."""
+    return ab_test.standings(duels)
 
-    time: float
-    times: Times
-    memory: Memory
-    queue: Queue
-    rewards: list[RewardPoint]
-    """Of the last day, by span and version, oldest first."""
-    reward_span: float
-    """Seconds of one span."""
-    feedback: dict[str, int]
-    """Counts of the store: thumbs_up, thumbs_down, ratings, corrections, duels, ties, both_bad, …"""
-    blocks: dict[str, int]
-    """Messages and replies that the guardrails held back, by reason, in the last day."""
-    left_side: LeftSide
-    versions: list[VersionRow]
-    tests: list[Test]
-    """None where there is no challenger."""
-    curves: list[Curve]
+
+@lru_cache(maxsize=1 << 16)
+def _author(store: FeedbackStore, message: str) -> str | None:
+    """The version that wrote a reply: it never changes."""
+    return store.message(message).version
+
+
+def _tests(service: "ChatService", registry: Registry) -> list[shape.Test]:
+    """Each challenger against the live version."""
+    live = registry.live().name
+    outcomes = service.outcomes()
+    rows = []
+    for challenger in registry.candidates():
+        found = ab_test.verdict(outcomes, live, challenger.name, service.config.routing.alpha)
+        rows.append(
+            shape.Test(
+                live=live,
+                challenger=challenger.name,
+                decision=found.decision,
+                p_value=found.p_value,
+                difference=found.difference,
+                low=found.interval[0],
+                high=found.interval[1],
+                live_judgements=found.n_live,
+                challenger_judgements=found.n_challenger,
+            )
+        )
+    return rows
