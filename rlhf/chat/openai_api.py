@@ -34,7 +34,7 @@ from rlhf.chat.openai_types import (
     Usage,
 )
 from rlhf.chat.service import ChatService, Turn
-from rlhf.chat.sse import Done, Gone, Reading, reader_left
+from rlhf.chat.sse import Done, Gone, Reading, Slot, Slots, reader_left
 from rlhf.registry import Version
 
 ALIASES = ("live", "default")
@@ -97,10 +97,12 @@ def _complete(service: ChatService, asked: ChatCompletionRequest) -> Response:
     """Have a reply made; what can be refused is refused before anything is sent."""
     version = _version(service, asked.model)
     settings = asked.reply_settings(service.config.chat)
-    turn = service.complete(asked.user or g.user, asked.conversation(), version, settings)
-    reply = _Reply(turn, version, asked.counts_usage)
-    reading = Reading({"reply": turn}, current_app.extensions["slots"], reader_left())
-    return reply.streamed(reading) if asked.stream else reply.whole(reading)
+    slots: Slots = current_app.extensions["slots"]
+    with slots.held() as slot:
+        turn = service.complete(asked.user or g.user, asked.conversation(), version, settings)
+        reply = _Reply(turn, version, asked.counts_usage)
+        reading = Reading({"reply": turn}, slots, reader_left())
+        return reply.streamed(reading, slot) if asked.stream else reply.whole(reading, slot)
 
 
 class _Reply:
@@ -117,7 +119,7 @@ class _Reply:
         self.id = f"chatcmpl-{turn.reply_id}"
         self.created = int(time.time())
 
-    def whole(self, reading: Reading) -> Response:
+    def whole(self, reading: Reading, slot: Slot) -> Response:
         """Wait for it, and send it in one piece."""
         try:
             with openai_errors.begun():
@@ -126,6 +128,7 @@ class _Reply:
             return Response(status=499)  # nobody reads it
         finally:
             reading.close()
+            slot.give_back()
         choice = Choice(
             index=0,
             message=ReplyMessage(role="assistant", content=message.content, refusal=None),
@@ -143,11 +146,12 @@ class _Reply:
             )
         )
 
-    def streamed(self, reading: Reading) -> Response:
+    def streamed(self, reading: Reading, slot: Slot) -> Response:
         """Send it as it is made; an error on the way is the last event, and no [DONE] follows."""
         response = Response(self._events(reading), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"
         response.call_on_close(reading.close)
+        response.call_on_close(slot.give_back)
         return response
 
     def _events(self, reading: Reading) -> Iterator[str]:

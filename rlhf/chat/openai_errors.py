@@ -111,11 +111,11 @@ def parsed(model: type[AnyBody], data: bytes) -> AnyBody:
 def _invalid(error: ValidationError) -> APIError:
     """What is wrong with the first parameter that is wrong; where it may be of several types, with the nearest one."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    first = _parameter(errors[0]["loc"])
     same = [found for found in errors if _top(found["loc"]) == _top(errors[0]["loc"])]
     nearest_type = max(same, key=lambda found: len(found["loc"]))
-    name, kind, reason = _parameter(nearest_type["loc"]), nearest_type["type"], nearest_type["msg"]
-    if not first:  # no JSON object, or parameters that do not go together
+    kind, reason = nearest_type["type"], nearest_type["msg"]
+    name = _parameter(nearest_type["loc"], unknown=kind == "extra_forbidden")
+    if not name:  # no JSON object, or parameters that do not go together
         reason = reason.removeprefix("Value error, ")
         return APIError(400, reason, param=reason.partition(":")[0] if kind == "value_error" else None)
     if kind == "extra_forbidden":
@@ -133,15 +133,17 @@ def _top(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return place[:2] if place[:1] == ("messages",) else place[:1]
 
 
-def _parameter(place: tuple[int | str, ...]) -> str:
-    """`messages[0].content` for pydantic's place of an error, in which names of types stand, too."""
-    if len(place) == 1:
-        return str(place[0])
+def _parameter(place: tuple[int | str, ...], unknown: bool = False) -> str:
+    """`messages[0].content` for pydantic's place of an error, in which names of types stand, too.
+
+    Args:
+        unknown: whether the last part is a name that is not ours.
+    """
     name = ""
-    for part in place:
+    for number, part in enumerate(place):
         if isinstance(part, int):
             name += f"[{part}]"
-        elif part in FIELDS:
+        elif part in FIELDS or (unknown and number == len(place) - 1):
             name += f".{part}" if name else part
     return name
 

@@ -24,7 +24,9 @@ Text = Annotated[str, Field(min_length=1)]
 class Body(BaseModel):
     """A JSON object without other keys than those declared."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, regex_engine="python-re"
+    )
 
 
 class Unsupported(Body):
