@@ -24,6 +24,7 @@ from rlhf.chat import monitor_shape as shape
 from rlhf.chat.curves import curves
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
+from rlhf.chat.judgements import SCORES
 from rlhf.registry import Registry
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ REWARD_SPAN = 1800.0
 MOST_REPLIES = 2000
 """Of the last day, the latest so many are looked at."""
 MOST_BLOCKS = 5000
-SCORES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
-"""Choice → the left side's score."""
 
 
 def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, engine: Engine) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, e
         ),
         left_side=left_side(duels),
         versions=_versions(store, registry, duels),
-        tests=_tests(service, registry),
+        tests=_tests(service),
         curves=[shape.Curve.model_validate(line._asdict()) for line in curves(registry.run_folder)],
     ).model_dump(mode="json")
 
@@ -127,9 +126,12 @@ def left_side(duels: Sequence[Duel]) -> shape.LeftSide:
 def _versions(store: FeedbackStore, registry: Registry, duels: Sequence[Duel]) -> list[shape.VersionRow]:
     """The registry's versions with where they stand."""
     met = tuple(
-        (left, right, SCORES[duel.choice or "tie"])
+        (left, right, SCORES[duel.choice])
         for duel in duels
-        if (left := _author(store, duel.left)) and (right := _author(store, duel.right)) and left != right
+        if duel.choice in SCORES
+        and (left := _author(store, duel.left))
+        and (right := _author(store, duel.right))
+        and left != right
     )
     places = {standing.version: standing for standing in _standings(met)}
     rows = []
@@ -160,21 +162,23 @@ def _standings(duels: tuple[tuple[str, str, float], ...]) -> list[ab_test.Standi
 
 @lru_cache(maxsize=1 << 16)
 def _author(store: FeedbackStore, message: str) -> str | None:
-    """The version that wrote a reply: it never changes."""
-    return store.message(message).version
+    """The version that wrote a reply, None for one that was blocked: it never changes."""
+    reply = store.message(message)
+    return None if reply.blocked else reply.version
 
 
-def _tests(service: "ChatService", registry: Registry) -> list[shape.Test]:
-    """Each challenger against the live version."""
-    live = registry.live().name
-    outcomes = service.outcomes()
+def _tests(service: "ChatService") -> list[shape.Test]:
+    """Each challenger against the live version, as `rlhf.chat.serving` judges them."""
+    serving = service.serving
+    live, *challengers = serving.arms
+    outcomes = serving.outcomes.since(serving.since)
     rows = []
-    for challenger in registry.candidates():
-        found = ab_test.verdict(outcomes, live, challenger.name, service.config.routing.alpha)
+    for name in challengers:
+        found = ab_test.verdict(outcomes, live, name, serving.settings.alpha / len(challengers))
         rows.append(
             shape.Test(
                 live=live,
-                challenger=challenger.name,
+                challenger=name,
                 decision=found.decision,
                 p_value=found.p_value,
                 difference=found.difference,

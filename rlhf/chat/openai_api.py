@@ -33,6 +33,7 @@ from rlhf.chat.openai_types import (
     ReplyMessage,
     Usage,
 )
+from rlhf.chat.routes import idempotency_key
 from rlhf.chat.service import ChatService, Turn
 from rlhf.chat.sse import Done, Gone, Reading, Slot, Slots, reader_left
 from rlhf.registry import Version
@@ -99,7 +100,7 @@ def _complete(service: ChatService, asked: ChatCompletionRequest) -> Response:
     settings = asked.reply_settings(service.config.chat)
     slots: Slots = current_app.extensions["slots"]
     with slots.held() as slot:
-        turn = service.complete(asked.user or g.user, asked.conversation(), version, settings)
+        turn = service.complete(asked.user or g.user, asked.conversation(), version, settings, idempotency_key())
         reply = _Reply(turn, version, asked.counts_usage)
         reading = Reading({"reply": turn}, slots, reader_left())
         return reply.streamed(reading, slot) if asked.stream else reply.whole(reading, slot)
