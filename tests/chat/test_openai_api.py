@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -361,13 +362,30 @@ def test_one_person_who_asks_too_often(tmp_path, network, tokenizer):
         create(client_of(world), user="bob", **GREEDY)
 
 
-def test_a_reply_that_takes_too_long(tmp_path, network, tokenizer):
+@pytest.fixture
+def slow(monkeypatch) -> None:
+    """Every token takes a tenth of a second."""
+    from rlhf.chat.batch import RunningBatch
+
+    step = RunningBatch.step
+
+    def slowly(batch: RunningBatch, model: Any) -> None:
+        time.sleep(0.1)
+        step(batch, model)
+
+    monkeypatch.setattr(RunningBatch, "step", slowly)
+
+
+def test_a_reply_that_takes_too_long(tmp_path, network, tokenizer, slow):
     with served(tmp_path, network, tokenizer, serve={"timeout_s": 0.5}) as world:
-        with world.standstill(), pytest.raises(openai.InternalServerError) as caught:
-            create(client_of(world, max_retries=3), **GREEDY)
+        with pytest.raises(openai.InternalServerError) as caught:
+            create(client_of(world, max_retries=3), **GREEDY | {"max_tokens": 40})
         assert caught.value.status_code == 504
         assert caught.value.response.headers["x-should-retry"] == "false"
-        assert world.engine.stats().waiting == 0
+        assert world.service.store.counts()["replies"] == 1
+        *sent, last = events(ask_raw(world, stream=True, **GREEDY | {"max_tokens": 40}))
+        assert json.loads(last)["error"]["code"] == "timeout"
+        assert len(sent) > 1
 
 
 # --- guardrails -----------------------------------------------------------------------------------------------------
