@@ -24,7 +24,7 @@ from rlhf.chat import monitor_shape as shape
 from rlhf.chat.curves import curves
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
-from rlhf.chat.judgements import SCORES
+from rlhf.chat.outcomes import SCORES
 from rlhf.registry import Registry
 
 if TYPE_CHECKING:

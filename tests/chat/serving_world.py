@@ -25,6 +25,7 @@ from rlhf.config import Shape
 from rlhf.models import from_scratch
 from rlhf.registry import Registry
 from tests.conftest import small_config
+from tests.phases.helpers import ListData
 
 TOKEN = "a-token-of-the-tests"
 QUICK = {"requests_per_minute": 1_000_000}
@@ -92,7 +93,8 @@ def served(folder: Path, model: Any, tokenizer: Any, **sections: dict[str, Any])
     with ExitStack() as stack:
         engine = stack.enter_context(Engine.of(config, {"sft": folder / "sft"}))
         store = stack.enter_context(FeedbackStore(folder / FILE))
-        service = ChatService(folder, config, engine, store, Registry(folder), Guardrails(config.guardrails))
+        guardrails, prompts = Guardrails(config.guardrails), ListData().prompts("train")
+        service = ChatService(folder, config, engine, store, Registry(folder), guardrails, prompts=prompts)
         stack.callback(service.close)
         app = create_app(service, config, TOKEN)
         server = Server(app, stack.enter_context(bind(config.serve)), config.serve)
