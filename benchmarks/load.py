@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ import psutil
 from benchmarks.load_client import Address, Client, Said, Server
 from benchmarks.processes import say, write_json
 
-GREEDY = {"temperature": 0}
+GREEDY: dict[str, Any] = {"temperature": 0}
 UNLIMITED = "guardrails.requests_per_minute=1000000"
 HEALTH_SECONDS = 0.5
 """Between two looks at /health."""
-CAPITALS = (
+PLACES = (
     "France Germany Spain Italy Japan China India Brazil Canada Egypt Kenya Peru Chile Norway Sweden Poland".split()
 )
 THINGS = "hot big happy fast early rich strong light old full hard loud clean dry near safe".split()
@@ -50,7 +51,7 @@ def references(client: Client, asked: Sequence[str], **settings: Any) -> dict[st
     """Prompt → its greedy reply, one after the other; of prompts with the same reply only the first."""
     found: dict[str, str] = {}
     for prompt in asked:
-        text = client.complete(prompt, **GREEDY, **settings).text
+        text = client.complete(prompt, **GREEDY | settings).text
         if text and text not in found.values():
             found[prompt] = text
     return found
@@ -99,13 +100,13 @@ def hammer(
                 break
             try:
                 way = client.say if number % 2 else client.complete
-                tally.add(prompt, way(prompt, **GREEDY, **settings), known)
+                tally.add(prompt, way(prompt, **GREEDY | settings), known)
             except Exception as error:  # whatever it was, the reply never came
                 tally.lose(prompt, error)
                 client.close()
         client.close()
 
-    together([lambda number=number: ask(number) for number in range(clients)])
+    together([partial(ask, number) for number in range(clients)])
     return tally
 
 
@@ -167,7 +168,7 @@ class Watch:
         return statistics.median(self.resident[-quarter:]) - statistics.median(self.resident[quarter : 2 * quarter])
 
 
-def leave(address: Address, known: dict[str, str], count: int, clients: int = 10) -> dict[str, Any]:
+def leave(address: Address, known: dict[str, str], count: int, clients: int = 10, **settings: Any) -> dict[str, Any]:
     """Let clients leave, at once or after the first text; then ask, and wait until the engine has nothing to do."""
     asked = list(known)
 
@@ -177,9 +178,9 @@ def leave(address: Address, known: dict[str, str], count: int, clients: int = 10
             client.abort(asked[turn % len(asked)], after_first_token=turn % 2 == 0)
         client.close()
 
-    seconds = together([lambda number=number: go(number) for number in range(min(clients, count))])
+    seconds = together([partial(go, number) for number in range(min(clients, count))])
     client = Client(address)
-    said = client.complete(asked[0], **GREEDY)
+    said = client.complete(asked[0], **GREEDY | settings)
     until = time.monotonic() + 30
     while (busy := client.get("/api/monitor")["queue"])["active"] + busy["waiting"] and time.monotonic() < until:
         time.sleep(0.1)
@@ -190,20 +191,22 @@ def leave(address: Address, known: dict[str, str], count: int, clients: int = 10
     }  # fmt: skip
 
 
-def throughput(address: Address, known: dict[str, str], chats: int = 10, repeats: int = 5) -> dict[str, Any]:
+def throughput(
+    address: Address, known: dict[str, str], chats: int = 10, repeats: int = 5, **settings: Any
+) -> dict[str, Any]:
     """Seconds of so many chats at once, beside the mean of each of them alone."""
-    asked = list(known)[:chats]
+    asked = [partial(_chat, address, prompt, settings) for prompt in list(known)[:chats]]
     alone, at_once = [], []
     for _ in range(repeats):
-        alone.append(statistics.mean(together([lambda p=p: _chat(address, p)]) for p in asked))
-        at_once.append(together([lambda p=p: _chat(address, p) for p in asked]))
+        alone.append(statistics.mean(together([chat]) for chat in asked))
+        at_once.append(together(asked))
     one, all_of_them = statistics.median(alone), statistics.median(at_once)
     return {"chats": len(asked), "one_s": one, "all_s": all_of_them, "ratio": all_of_them / one}
 
 
-def _chat(address: Address, prompt: str) -> None:
+def _chat(address: Address, prompt: str, settings: dict[str, Any]) -> None:
     client = Client(address)
-    client.complete(prompt, **GREEDY)
+    client.complete(prompt, **GREEDY | settings)
     client.close()
 
 

@@ -137,14 +137,13 @@ def _versions(store: FeedbackStore, registry: Registry, duels: Sequence[Duel]) -
     rows = []
     for version in registry.versions():
         place = places.get(version.name)
-        metrics = {name: value for name, value in version.metrics.items() if math.isfinite(value)}
         rows.append(
             shape.VersionRow(
                 name=version.name,
                 state=version.state,
                 created=version.created,
                 parent=version.parent,
-                metrics=metrics,
+                metrics=version.metrics,
                 duels=place.n if place else 0,
                 strength=place.strength if place else None,
                 low=place.low if place else None,
