@@ -14,12 +14,12 @@ from typing import Any
 
 import requests
 import torch
-from rlhf.chat.feedback import FILE, FeedbackStore
-from rlhf.chat.service import ChatService
 
 from rlhf.chat.engine import Engine
+from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.chat.guardrails import Guardrails
 from rlhf.chat.server import Server, bind
+from rlhf.chat.service import ChatService
 from rlhf.chat.web import create_app
 from rlhf.config import Shape
 from rlhf.models import from_scratch

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import requests
-from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage
 
+from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage
 from rlhf.chat.monitor import REWARD_SPAN, left_side, quantiles, snapshot
 from rlhf.chat.monitor_shape import Snapshot
 from rlhf.registry import Version
