@@ -26,10 +26,10 @@ from rlhf.chat.batch import Row, RunningBatch
 from rlhf.chat.context import fit_context
 from rlhf.chat.fleet import Fleet, UnknownVersion
 from rlhf.chat.generation import Generation
-from rlhf.chat.records import Reply, ReplySettings
+from rlhf.chat.records import Reply, ReplySettings, check_settings
 from rlhf.chat.settings import ChatSection
 from rlhf.config import Config, DataSection, Precision
-from rlhf.errors import UserError, nearest
+from rlhf.errors import nearest
 from rlhf.models import resolve_device
 from rlhf.oom import out_of_memory, release_memory
 from rlhf.records import Conversation
@@ -37,9 +37,6 @@ from rlhf.tokenizer import ROLES, load_tokenizer
 
 IDLE_SECONDS = 0.5
 """How long the engine sleeps without work before it looks again; a request wakes it at once."""
-
-MOST_TOKENS = 1 << 17
-"""Of one reply, whatever the model's context."""
 
 
 class QueueFull(Exception):
@@ -95,6 +92,7 @@ class Engine:
         self._batches: dict[str, RunningBatch] = {}
         self._asked: dict[Row, Generation] = {}
         self._waiting: deque[Generation] = deque()
+        self._urgent: deque[Generation] = deque()
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._closed = False
@@ -169,8 +167,16 @@ class Engine:
             raise UnknownVersion(f"No version {version!r} is loaded.", remedy=nearest(version, self._contexts))
         return self._contexts[version]
 
-    def submit(self, messages: Conversation, version: str, settings: ReplySettings) -> Generation:
+    def submit(
+        self, messages: Conversation, version: str, settings: ReplySettings, *, urgent: bool = False
+    ) -> Generation:
         """Ask for a reply.
+
+        Args:
+            messages: the last one is to be answered.
+            version: that answers.
+            settings: how it is sampled.
+            urgent: neither wait nor count as waiting: for a token that says how the engine is, not for people.
 
         Raises:
             UnknownVersion: no such version.
@@ -190,9 +196,12 @@ class Engine:
             if self._closed:
                 raise EngineClosed("the engine was closed")
             waiting = len(self._waiting)
-            if waiting >= self.chat.queue_size:
+            if urgent:
+                self._urgent.append(generation)
+            elif waiting >= self.chat.queue_size:
                 raise QueueFull(waiting, self._seconds_for(waiting))
-            self._waiting.append(generation)
+            else:
+                self._waiting.append(generation)
             self._changed.notify()
         return generation
 
@@ -256,7 +265,7 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """False once the engine is closed."""
         with self._changed:
-            while not (self._closed or self._waiting or self._asked or not self._tasks.empty()):
+            while not (self._closed or self._waiting or self._urgent or self._asked or not self._tasks.empty()):
                 self._changed.wait(IDLE_SECONDS)
             return not self._closed
 
@@ -276,9 +285,11 @@ class Engine:
             for generation in stopped:
                 self._waiting.remove(generation)
                 generation.finish()
-            while self._waiting and len(self._asked) + sum(map(len, arrived.values())) < self._max_batch:
-                generation = self._waiting.popleft()
-                arrived.setdefault(generation.version, []).append(generation)
+            free = max(0, self._max_batch - len(self._asked))
+            admitted = [*self._urgent, *(self._waiting.popleft() for _ in range(min(free, len(self._waiting))))]
+            self._urgent.clear()
+        for generation in admitted:
+            arrived.setdefault(generation.version, []).append(generation)
         for version, generations in arrived.items():
             self._asked |= {generation.row: generation for generation in generations}
             self._add(version, [generation.row for generation in generations])
@@ -354,36 +365,14 @@ class Engine:
     def _fail_all(self, error: BaseException) -> None:
         with self._changed:
             self._closed = True
-            left = [*self._asked.values(), *self._waiting]
+            left = [*self._asked.values(), *self._urgent, *self._waiting]
             self._asked.clear()
+            self._urgent.clear()
             self._waiting.clear()
         for generation in left:
             generation.finish(error)
         while not self._tasks.empty():
             self._tasks.get()[1].set_exception(error)
-
-
-def check_settings(settings: ReplySettings) -> None:
-    """Refuse settings that no reply can be sampled with. Raises `UserError`."""
-    wrong = {
-        "temperature": not 0 <= settings.temperature <= 2,
-        "top_p": not 0 < settings.top_p <= 1,
-        "max_tokens": settings.max_tokens is not None and not 0 < settings.max_tokens <= MOST_TOKENS,
-        "seed": settings.seed is not None and not 0 <= settings.seed < 1 << 63,
-        "stop": any(not text for text in settings.stop),
-    }
-    for name, refused in wrong.items():
-        if refused:
-            raise UserError(f"Bad {name}.", expected=_RANGES[name], found=repr(getattr(settings, name)))
-
-
-_RANGES = {
-    "temperature": "0 to 2",
-    "top_p": "above 0, at most 1",
-    "max_tokens": f"1 to {MOST_TOKENS}",
-    "seed": "a whole number from 0 to 2⁶³ - 1",
-    "stop": "texts that are not empty",
-}
 
 
 def _role_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:

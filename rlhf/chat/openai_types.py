@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlhf.chat.engine import MOST_TOKENS
-from rlhf.chat.records import ReplySettings
+from rlhf.chat.records import MOST_TOKENS, ReplySettings
 from rlhf.chat.settings import ChatSection
 from rlhf.records import Conversation, Message, Role
 

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rlhf.errors import UserError
+
 FinishReason = Literal["stop", "length", "cancelled"]
 """The model ended its reply (or met a stop text); the reply is as long as it may be; somebody stopped it."""
+
+MOST_TOKENS = 1 << 17
+"""Of one reply, whatever the model's context."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,26 @@ class Reply:
     """From the request to the first token."""
     seconds: float = 0.0
     """From the request to the last token."""
+
+
+def check_settings(settings: ReplySettings) -> None:
+    """Refuse settings that no reply can be sampled with. Raises `UserError`."""
+    wrong = {
+        "temperature": not 0 <= settings.temperature <= 2,
+        "top_p": not 0 < settings.top_p <= 1,
+        "max_tokens": settings.max_tokens is not None and not 0 < settings.max_tokens <= MOST_TOKENS,
+        "seed": settings.seed is not None and not 0 <= settings.seed < 1 << 63,
+        "stop": any(not text for text in settings.stop),
+    }
+    for name, refused in wrong.items():
+        if refused:
+            raise UserError(f"Bad {name}.", expected=_RANGES[name], found=repr(getattr(settings, name)))
+
+
+_RANGES = {
+    "temperature": "0 to 2",
+    "top_p": "above 0, at most 1",
+    "max_tokens": f"1 to {MOST_TOKENS}",
+    "seed": "a whole number from 0 to 2⁶³ - 1",
+    "stop": "texts that are not empty",
+}

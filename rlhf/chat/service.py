@@ -264,7 +264,8 @@ class ChatService:
     def health(self) -> dict[str, Any]:
         """Generate one token. Raises as `Engine.submit`, `GenerationFailed`, or `TimeoutError`."""
         began = time.perf_counter()
-        generation = self.engine.submit(ask("Hello"), self.serving.live, ReplySettings(temperature=0, max_tokens=1))
+        one_token = ReplySettings(temperature=0, max_tokens=1)
+        generation = self.engine.submit(ask("Hello"), self.serving.live, one_token, urgent=True)
         generation.result(self.config.serve.timeout_s)
         return {"status": "ok", "version": self.serving.live, "seconds": time.perf_counter() - began}
 

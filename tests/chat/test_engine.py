@@ -164,6 +164,19 @@ def test_a_full_queue_says_when_to_come_back(start):
         assert len({generation.result(WAIT).text for generation in (running, *waiting)}) == 1
 
 
+def test_what_is_urgent_neither_waits_nor_is_refused(start):
+    with make_engine(start, max_batch=1, queue_size=1) as engine:
+        gate = Gate(engine)
+        running = engine.submit(QUESTIONS[0], "base", replace(LIVELY, max_tokens=40))
+        assert gate.reached.wait(WAIT)
+        waiting = engine.submit(QUESTIONS[1], "base", LIVELY)
+        urgent = engine.submit(QUESTIONS[2], "base", replace(LIVELY, max_tokens=1), urgent=True)
+        gate.open.set()
+        assert urgent.result(WAIT).completion_tokens == 1
+        assert running.result(WAIT).text and waiting.result(WAIT).text
+        assert urgent._last < running._last < waiting._last
+
+
 def fail_once(engine: Engine, error: Exception, rows: int = 1) -> None:
     """The next pass of at least so many rows fails."""
     with engine._fleet.role("base") as model:
