@@ -46,6 +46,7 @@ CODES = {
 WORDS = {"PromptTooLong": "prompt_too_long", "KeyReused": "key_reused", "NoDuel": "no_duel", "Refused": "blocked",
          "TooFast": "too_fast"}  # fmt: skip
 """Class of an error → its code, where the status alone says too little."""
+MESSAGES = {404: "Nothing is at this address.", 405: "This address does not take this method."}
 
 
 class Refusal(HTTPException):
@@ -98,7 +99,7 @@ def refusal_of(error: Exception) -> Refusal:
         return error
     if isinstance(error, HTTPException):
         status = error.code or 500
-        return Refusal(status, CODES.get(status, "error"), error.description or error.name)
+        return Refusal(status, CODES.get(status, "error"), MESSAGES.get(status) or error.description or error.name)
     names = [kind.__name__ for kind in type(error).__mro__]
     status = next((STATUS[name] for name in names if name in STATUS), 400 if isinstance(error, UserError) else 500)
     if "GenerationFailed" in names:  # the service has logged it

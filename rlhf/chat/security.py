@@ -137,7 +137,8 @@ class Guard:
 
     def _check_origin(self, request: Request, page: bool) -> None:
         origin = request.headers.get("Origin")
-        if origin is not None and origin != f"{request.scheme}://{request.host}":
+        own = (f"http://{request.host}", f"https://{request.host}")  # https: a proxy before us speaks TLS
+        if origin is not None and origin not in own:
             raise Refusal(403, "foreign_origin", "Another site may not call this server.",
                           expected="no Origin header, or the server's own")  # fmt: skip
         site = request.headers.get("Sec-Fetch-Site", "none")

@@ -286,6 +286,16 @@ def test_what_is_described_is_what_is_checked(client):
     assert body["additionalProperties"] is False
 
 
+def test_two_servers_on_one_folder(client):
+    """What one of them stores, the other one shows."""
+    with client_of(run_of(client.service.run_folder)) as other:
+        talk = other.open()
+        message = other.say(talk, "Hello", settings=GREEDY)[-1][1]["message"]
+        assert client.call("PUT", f"/api/messages/{message['id']}/rating", {"thumb": 1}).status_code == 200
+        assert other.call("GET", f"/api/conversations/{talk}").json["ratings"][message["id"]]["thumb"] == 1
+    assert message in client.call("GET", f"/api/conversations/{talk}").json["messages"]
+
+
 def test_plotly_comes_from_its_package(client):
     path = next(r.rule for r in client.http.application.url_map.iter_rules() if r.endpoint == "plotly")
     with client.http.get(path) as response:
