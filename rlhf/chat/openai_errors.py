@@ -3,7 +3,7 @@
     {"error": {"message": "…", "type": "invalid_request_error", "param": "n", "code": "unsupported_parameter"}}
 
 Where a reply was begun and then failed, `x-should-retry: false` keeps OpenAI's clients from having it generated again;
-where nothing was begun they may try again, after `Retry-After`.
+where nothing was begun they may try again, after `Retry-After`. By themselves they would try after 409 and any 5xx.
 """
 
 import math
@@ -26,6 +26,7 @@ from rlhf.chat.openai_types import (
     Unsupported,
 )
 from rlhf.chat.refusals import refusal_of
+from rlhf.chat.sse import Gone
 from rlhf.errors import nearest
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -70,9 +71,11 @@ class Begun(Exception):
 
 @contextmanager
 def begun() -> Iterator[None]:
-    """What goes wrong within must not be tried again by itself."""
+    """What goes wrong within must not be tried again by itself. A reader who leaves is no error."""
     try:
         yield
+    except Gone:
+        raise
     except Exception as error:
         raise Begun from error
 
@@ -183,13 +186,13 @@ def _known(error: Exception) -> tuple[APIError, bool]:
     if isinstance(error, PromptTooLong):
         return _too_long(error), True
     refused = refusal_of(error)
-    status, code = refused.code or 500, None
+    status = refused.code or 500
     if refused.word == "forbidden":  # the token: OpenAI's clients know 401 for that, and 403 for another thing
         status = 401
     headers = {} if refused.retry_after is None else {"Retry-After": str(max(1, math.ceil(refused.retry_after)))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return APIError(status, refused.description or refused.name, code=code, headers=headers), status != 500
+    return APIError(status, refused.description or refused.name, headers=headers), status not in (409, 500)
 
 
 def _too_long(error: PromptTooLong) -> APIError:

@@ -33,7 +33,7 @@ OPENAI = (
     Route("GET", "/v1/models/<model>", "read_model", "One of them.", Model, errors=(404,), error=ErrorBody,
           refused=401),
     Route("POST", "/v1/chat/completions", "create_chat_completion", "A reply, as OpenAI's API gives it.",
-          ChatCompletion, ChatCompletionRequest, errors=(404, 429, 503, 504, 507), events=CHUNKS, error=ErrorBody,
+          ChatCompletion, ChatCompletionRequest, errors=(404, 409, 429, 503, 504, 507), events=CHUNKS, error=ErrorBody,
           refused=401),
 )  # fmt: skip
 """What `rlhf.chat.openai_api` serves: it has a blueprint of its own, which checks bodies by the same classes."""

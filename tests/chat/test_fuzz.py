@@ -27,7 +27,7 @@ from rlhf.chat.spec import OPENAI, openapi
 from tests.chat.serving_world import TOKEN, World, served, talkative, wait_until
 
 SOAK = bool(os.environ.get("SOAK"))
-EXAMPLES = 200 if SOAK else 10
+EXAMPLES = 100 if SOAK else 10
 """Requests to each operation of each kind."""
 AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
 CHECKS = [

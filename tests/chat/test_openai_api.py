@@ -321,22 +321,27 @@ def test_the_next_one_is_answered(world, client):
     assert create(client, **GREEDY).choices[0].message.content == reply(world).text
 
 
-def test_a_reader_who_leaves_frees_the_place(world, client):
+def test_a_reader_who_leaves_frees_the_place(world, client, caplog):
     with create(client, stream=True, temperature=0, max_tokens=40) as stream:
         next(iter(stream))
     assert wait_until(lambda: world.engine.stats().active == 0 and world.app.extensions["slots"].taken == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_one_who_leaves_before_the_first_token(world):
+def test_one_who_leaves_before_the_first_token(world, caplog):
     with world.standstill(), pytest.raises(openai.APITimeoutError):
         create(client_of(world, timeout=0.5), **GREEDY)
     stats = world.engine.stats
     assert wait_until(lambda: stats().active + stats().waiting + world.app.extensions["slots"].taken == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_the_same_key_is_answered_once(world, client, asked):
     said = [create(client, extra_headers={"Idempotency-Key": "once"}, **GREEDY) for _ in range(2)]
     assert said[0].choices == said[1].choices and said[0].id == said[1].id
+    with pytest.raises(openai.ConflictError) as caught:
+        create(client_of(world, max_retries=3), "Another", extra_headers={"Idempotency-Key": "once"})
+    assert caught.value.response.headers["x-should-retry"] == "false"
     assert asked == ["sft"]
 
 
