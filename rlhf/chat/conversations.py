@@ -23,7 +23,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from rlhf.chat.transcript import Transcript, Turn
+from rlhf.chat.transcript import Exchange, Transcript
 from rlhf.errors import UserError
 
 FORMAT = "rlhf-conversation"
@@ -51,7 +51,7 @@ class _Saved(BaseModel):
     format: Literal["rlhf-conversation"]
     format_version: int = Field(ge=1)
     system: str
-    turns: tuple[Turn, ...]
+    exchanges: tuple[Exchange, ...]
 
 
 def file_name(name: str) -> str:
@@ -206,7 +206,7 @@ def _parsed(content: bytes, path: Path) -> Transcript:
         where = ".".join(map(str, first["loc"]))
         raise UserError(
             f"{path} holds no conversation that was saved here.",
-            expected=f"JSON with format {FORMAT}, system and turns",
+            expected=f"JSON with format {FORMAT}, system and exchanges",
             found=f"{where}: {first['msg']}" if where else first["msg"],
             remedy="load another one; the conversation at hand is as it was",
         ) from None
@@ -216,7 +216,7 @@ def _parsed(content: bytes, path: Path) -> Transcript:
             expected=f"format_version {VERSION}",
             found=str(saved.format_version),
         )
-    return Transcript(saved.system, saved.turns)
+    return Transcript(saved.system, saved.exchanges)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What was said in a conversation: its turns, and which of them the model is shown again."""
+"""What was said in a conversation: its exchanges, and which of them the model is shown again."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from rlhf.records import Conversation, Message
 
 
 @dataclass(frozen=True)
-class Turn:
+class Exchange:
     """What a person said, and what came back."""
 
     said: str
@@ -21,8 +21,13 @@ class Turn:
 
     @property
     def shown(self) -> bool:
-        """Whether the model is shown this turn in later ones."""
+        """Whether the model is shown this in later ones."""
         return bool(self.reply) and not self.blocked
+
+    @property
+    def messages(self) -> Conversation:
+        """The two turns."""
+        return (Message("user", self.said), Message("assistant", self.reply))
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,8 @@ class Transcript:
 
     system: str = ""
     """System turn before all others; empty: none."""
-    turns: tuple[Turn, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
 
     def messages(self) -> Conversation:
-        """What the model is shown of the turns so far, without the system turn."""
-        shown = [turn for turn in self.turns if turn.shown]
-        return tuple(
-            message for turn in shown for message in (Message("user", turn.said), Message("assistant", turn.reply))
-        )
+        """What the model is shown of it, without the system turn."""
+        return tuple(message for one in self.exchanges if one.shown for message in one.messages)

@@ -10,15 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlhf.chat.conversations import LONGEST_FILE, ConversationFolder, NameTaken
-from rlhf.chat.transcript import Transcript, Turn
+from rlhf.chat.transcript import Exchange, Transcript
 from rlhf.errors import UserError
 from rlhf.records import Message
 
 ROME = Transcript(
     "Be brief.",
     (
-        Turn("Where is Rome?", "In Italy.", "ppo", "stop", 7),
-        Turn("Wo liegt Köln? 🇩🇪", "Am Rhein\n\tdort", "ppo", "cancelled", 8),
+        Exchange("Where is Rome?", "In Italy.", "ppo", "stop", 7),
+        Exchange("Wo liegt Köln? 🇩🇪", "Am Rhein\n\tdort", "ppo", "cancelled", 8),
     ),
 )
 BAD_NAMES = (
@@ -43,7 +43,7 @@ def test_what_is_saved_comes_back(kept):
     assert path == kept.folder / "rome.json" and kept.load("rome") == kept.load("rome.json") == ROME
     assert kept.names() == ["rome"] and os.listdir(kept.folder) == ["rome.json"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(kept.folder.stat().st_mode) == 0o700
-    assert json.loads(path.read_text())["turns"][0]["reply"] == "In Italy."
+    assert json.loads(path.read_text())["exchanges"][0]["reply"] == "In Italy."
 
 
 @given(
@@ -52,7 +52,7 @@ def test_what_is_saved_comes_back(kept):
 )
 def test_any_text_comes_back(tmp_path_factory, system, said):
     kept = ConversationFolder(tmp_path_factory.mktemp("any"))
-    transcript = Transcript(system, tuple(Turn(text, text[::-1], "v", blocked=blocked) for text, blocked in said))
+    transcript = Transcript(system, tuple(Exchange(text, text[::-1], "v", blocked=blocked) for text, blocked in said))
     kept.save("any", transcript)
     assert kept.load("any") == transcript
 
@@ -158,10 +158,10 @@ def test_what_is_no_plain_file_is_not_waited_for(kept):
         (b"\xff\xfe\x00", "Invalid JSON"),
         (b"[" * 100_000, "Invalid JSON"),
         (b'{"messages": []}', "format: Field required"),
-        (b'{"format": "other", "format_version": 1, "system": "", "turns": []}', "format: Input should be"),
-        (b'{"format": "rlhf-conversation", "format_version": 1, "system": 3, "turns": []}', "system: "),
-        (b'{"format": "rlhf-conversation", "format_version": 1, "system": "", "turns": [{"said": "x"}]}', "turns.0"),
-        (b'{"format": "rlhf-conversation", "format_version": 2, "system": "", "turns": []}', "newer version"),
+        (b'{"format": "other", "format_version": 1, "system": "", "exchanges": []}', "format: Input should be"),
+        (b'{"format": "rlhf-conversation", "format_version": 1, "system": 3, "exchanges": []}', "system: "),
+        (b'{"format": "rlhf-conversation", "format_version": 1, "system": "", "exchanges": [{"said": "x"}]}', "exchanges.0"),
+        (b'{"format": "rlhf-conversation", "format_version": 2, "system": "", "exchanges": []}', "newer version"),
         (b"[]", "Input should be an object"),
         (b" " * (LONGEST_FILE + 1), "more than 16 MiB"),
     ],
@@ -198,6 +198,11 @@ def test_a_full_disk_is_told_and_leaves_nothing(kept, tmp_path):
 
 
 def test_the_model_is_not_shown_what_was_blocked_or_never_said():
-    turns = (Turn("a", "b"), Turn("c", "instead", blocked=True), Turn("d", ""), Turn("e", "f", finish_reason="length"))
+    exchanges = (
+        Exchange("a", "b"),
+        Exchange("c", "instead", blocked=True),
+        Exchange("d", ""),
+        Exchange("e", "f", finish_reason="length"),
+    )
     shown = [Message("user", "a"), Message("assistant", "b"), Message("user", "e"), Message("assistant", "f")]
-    assert list(Transcript("s", turns).messages()) == shown
+    assert list(Transcript("s", exchanges).messages()) == shown
