@@ -118,6 +118,10 @@ class Guardrails:
             seconds = math.ceil(wait)
             said = f"{seconds} second{'s' if seconds > 1 else ''}"
             return Block("rate", f"That was a lot at once. Please try again in {said}.", retry_after=wait)
+        return self.check_message(text)
+
+    def check_message(self, text: str) -> Block | None:
+        """The same, however many messages there are."""
         most = self.settings.max_characters
         if len(text) > most:
             return Block("length", f"That is too long for me: {len(text)} characters. Please use at most {most}.")

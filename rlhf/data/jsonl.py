@@ -56,12 +56,24 @@ class JSONL(Source):
         """The prompts; of demonstrations and pairs, what they reply to, each conversation once."""
         if publisher := _publisher(spec):
             return publisher.prompts(spec)
-        records = list(_records(spec))
-        prompts = [record for record in records if isinstance(record, Prompt)]
-        prompts += [as_prompt(record) for record in records if _to_imitate(record)]
-        prompts += [replace(as_prompt(record), reference=None) for record in records if isinstance(record, Disliked)]
-        prompts += hh_rlhf.prompts_of([record for record in records if isinstance(record, Preference)])
-        return list({p.prompt: p for p in reversed(prompts)}.values())[::-1] or _holds_no(spec, "prompts")
+        prompts = sorted(self.each_prompt(spec), key=lambda prompt: prompt.reference is None)
+        return list({p.prompt: p for p in reversed(prompts)}.values())[::-1]
+
+    def each_prompt(self, spec: SourceSpec) -> list[Prompt]:
+        """The prompt of every row that has one, in their order, equal ones each time."""
+        if publisher := _publisher(spec):
+            return publisher.prompts(spec)
+        prompts: list[Prompt] = []
+        for record in _records(spec):
+            if isinstance(record, Prompt):
+                prompts.append(record)
+            elif isinstance(record, Disliked):
+                prompts.append(replace(as_prompt(record), reference=None))
+            elif isinstance(record, Demonstration):
+                prompts.append(as_prompt(record))
+            elif isinstance(record, Preference):
+                prompts += hh_rlhf.prompts_of([record])
+        return prompts or _holds_no(spec, "prompts")
 
     def texts(self, spec: SourceSpec, keep: Keep = lambda id, category: True) -> list[str]:
         """Plain texts as they stand, and demonstrations as turns and reply."""
