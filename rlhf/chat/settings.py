@@ -16,6 +16,10 @@ class ChatSection(Section):
     """Sample from the likeliest tokens that together have this probability."""
     system: str = ""
     """System turn put before every conversation; empty: none."""
+    version: str | None = None
+    """In the terminal: name of the version to talk to. Default: the live one."""
+    overwrite: bool = False
+    """Replies to a file of prompts may replace the file given as --out."""
     max_batch: int = Field(default=32, gt=0)
     """Replies decoded at a time."""
     queue_size: int = Field(default=64, gt=0)
