@@ -160,7 +160,7 @@ def test_what_is_no_plain_file_is_not_waited_for(kept):
         (b'{"messages": []}', "format: Field required"),
         (b'{"format": "other", "format_version": 1, "system": "", "exchanges": []}', "format: Input should be"),
         (b'{"format": "rlhf-conversation", "format_version": 1, "system": 3, "exchanges": []}', "system: "),
-        (b'{"format": "rlhf-conversation", "format_version": 1, "system": "", "exchanges": [{"said": "x"}]}', "exchanges.0"),
+        (b'{"format": "rlhf-conversation", "format_version": 1, "system": "", "exchanges": [{}]}', "exchanges.0"),
         (b'{"format": "rlhf-conversation", "format_version": 2, "system": "", "exchanges": []}', "newer version"),
         (b"[]", "Input should be an object"),
         (b" " * (LONGEST_FILE + 1), "more than 16 MiB"),
