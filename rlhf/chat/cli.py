@@ -60,9 +60,10 @@ class Terminal:
     def run(self) -> None:
         """Until the lines end or somebody leaves."""
         with interrupt_at_once():
-            while (line := self._next_line()) is not None:
+            while True:
                 try:
-                    wanted = parse(line)
+                    line = self._next_line()
+                    wanted = Order("quit") if line is None else parse(line)
                     if wanted == Order("quit"):
                         break
                     self._obey(wanted)

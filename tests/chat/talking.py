@@ -17,9 +17,9 @@ from rlhf.config import Shape
 from rlhf.models import from_scratch
 from tests.conftest import small_config
 
-WAIT = 120.0
+WAIT = 60.0
 """Seconds: far more than anything here takes."""
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]|\x1b[\[()]?[0-9;?]*\Z")
 
 
 def save_talker(folder: Path, tokenizer, positions: int = 256) -> Path:
