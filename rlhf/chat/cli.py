@@ -57,11 +57,14 @@ class Terminal:
             "system": self._set_system,
         }
 
-    def run(self) -> None:
-        """Until the lines end or somebody leaves."""
+    def run(self, greeting: str = "") -> None:
+        """Until the lines end or somebody leaves; the greeting is shown once Ctrl-C means what it means here."""
         with interrupt_at_once():
             while True:
                 try:
+                    if greeting:
+                        greeting, shown = "", greeting
+                        self.screen.note(shown)
                     line = self._next_line()
                     wanted = Order("quit") if line is None else parse(line)
                     if wanted == Order("quit"):
@@ -70,6 +73,8 @@ class Terminal:
                 except (UserError, QueueFull) as error:
                     self.screen.error(str(error))
                 except KeyboardInterrupt:  # in a command
+                    if not self.reader.interactive:
+                        break
                     self._interrupted = True
                     self.screen.note("\nstopped")
 

@@ -80,8 +80,8 @@ def _talk(run: Run, registry: Registry, version: Version) -> None:
     with FeedbackStore(run.folder / FILE) as store, Engine.of(run.config, {version.name: folder}) as engine:
         journal = Journal(store, user_name())
         dialogue = Dialogue(engine, version.name, _settings(run), guardrails, journal, run.config.chat.system)
-        screen.note(f"You are talking to version {version.name} ({folder}). help lists the commands.")
+        greeting = f"You are talking to version {version.name} ({folder}). help lists the commands."
         try:
-            Terminal(dialogue, ConversationFolder(run.folder / CONVERSATIONS), reader, screen).run()
+            Terminal(dialogue, ConversationFolder(run.folder / CONVERSATIONS), reader, screen).run(greeting)
         except BrokenPipeError:  # whoever read the replies has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

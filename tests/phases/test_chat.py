@@ -23,8 +23,8 @@ from tests.conftest import small_config
 from tests.phases.helpers import ListData
 
 REPO = Path(__file__).parents[2]
-HELP_ENDS = r"Ctrl-C stops a reply\.\n+>"
-"""Up to the next prompt: before it, Ctrl-C and Ctrl-D mean something else."""
+PROMPT = r"[\s\S]*?\n+>"
+"""Up to the next prompt: what is typed before it may be lost, and Ctrl-C and Ctrl-D mean something else there."""
 LONG = 3000
 """Tokens of a reply that nobody waits for: some seconds."""
 
@@ -79,39 +79,38 @@ def test_a_conversation_in_a_terminal(world, session):
     talk.type("Who are yoo\x7fu?\r")  # a letter is taken back
     talk.expect(r"(?: [a-z]{2,}){5}")  # it streams: the reply is far from its end
     talk.type("\x03")
-    talk.expect(r"\[stopped\]\n+>")
+    talk.expect(r"\[stopped\]" + PROMPT)
 
     talk.type("/good\r")
-    talk.expect("noted: that reply was good")
+    talk.expect("noted: that reply was good" + PROMPT)
     talk.type("save rome\r")
-    talk.expect("saved: ")
+    talk.expect("saved: " + PROMPT)
     talk.type("save rome\r")
     talk.expect(r"Overwrite it\? \[y/N\]")
     talk.type("n\r")
-    talk.expect("error: There is a conversation rome.json already")
+    talk.expect("error: There is a conversation rome.json already" + PROMPT)
     talk.type("save rome\r")
     talk.expect(r"Overwrite it\? \[y/N\]")
     talk.type("y\r")
-    talk.expect("saved: ")
+    talk.expect("saved: " + PROMPT)
     talk.type("save ../x\r")
-    talk.expect("no name for a conversation")
+    talk.expect("no name for a conversation" + PROMPT)
 
     talk.type("helq\x1b[D\x1b[3~p\r")  # the arrow key, and what it stands on is deleted
-    talk.expect(HELP_ENDS)
+    talk.expect("begin a new conversation" + PROMPT)
     talk.type("half a line\x03")  # Ctrl-C gives up the line, not the chat
-    talk.expect(r"half a line\s*\n+>")
+    talk.expect("half a line" + PROMPT)
     talk.type("\x1b[A\r")  # the line before: help
-    talk.expect(HELP_ENDS)
-    assert "\x1b[" in talk.raw
+    talk.expect("begin a new conversation" + PROMPT)
     talk.type("\x03")
-    talk.expect(r"Ctrl-C again, or Ctrl-D, leaves\.\n+>")
+    talk.expect("Ctrl-C again, or Ctrl-D, leaves" + PROMPT)
     talk.type("\x03")
     assert talk.leave() == 0
 
     saved = json.loads((world / "run" / "conversations" / "rome.json").read_text())
     [exchange] = saved["exchanges"]
     assert exchange["said"] == "Who are you?" and exchange["finish_reason"] == "cancelled"
-    assert 10 <= len(exchange["reply"].split()) < LONG
+    assert 5 <= len(exchange["reply"].split()) < LONG
     with FeedbackStore(world / "run" / "feedback.sqlite") as store:
         [conversation] = store.conversations(user_name())
         _, reply = store.messages(conversation.id)
@@ -125,7 +124,7 @@ def test_history_lasts_and_ctrl_c_after_a_stopped_reply_leaves(world, session):
     first = session()
     first.expect(">")
     first.type("/system Be brief.\r")
-    first.expect(r"system: Be brief\.\n+>")
+    first.expect(r"system: Be brief\." + PROMPT)
     first.type("\x04")  # Ctrl-D
     assert first.leave() == 0
     history = world / "state" / "rlhf" / "chat_history"
@@ -134,11 +133,11 @@ def test_history_lasts_and_ctrl_c_after_a_stopped_reply_leaves(world, session):
     second = session(NO_COLOR="1")
     second.expect(">")
     second.type("\x1b[A\r")  # of the session before
-    second.expect(r"system: Be brief\.")
+    second.expect(r"system: Be brief\." + PROMPT)
     second.type("Hello\r")
     second.expect(r"(?: [a-z]{2,}){5}")
     second.type("\x03")
-    second.expect(r"\[stopped\]\n+>")
+    second.expect(r"\[stopped\]" + PROMPT)
     assert not re.search(r"\x1b\[(2|31|32)m", second.raw)
     second.type("\x03")
     assert second.leave() == 0
