@@ -112,6 +112,8 @@ class RunningBatch:
     def _sample(self, model: Any, hidden: Tensor, rows: list[Row]) -> None:
         logits = causal_lm(model).get_output_embeddings()(hidden).float()
         logits[:, self.pad_token_id] = torch.finfo(torch.float32).min / 2
+        if not bool(logits.isfinite().all()):  # a token beyond the vocabulary would follow, which stops a GPU for good
+            raise FloatingPointError("the model's weights give no numbers")
         tokens = choose(
             logits,
             torch.tensor([row.temperature for row in rows], device=logits.device),
@@ -138,8 +140,8 @@ def choose(logits: Tensor, temperature: Tensor, top_p: Tensor, luck: Tensor) -> 
     probs = (logits / temperature.clamp(min=1e-4).unsqueeze(1)).softmax(-1)
     if bool((top_p < 1).any()):
         ordered, order = probs.sort(-1, descending=True)
-        before = ordered.cumsum(-1) - ordered  # probability of the likelier tokens
-        outside = before >= top_p.unsqueeze(1)
+        before = ordered.cumsum(-1, dtype=torch.float64) - ordered  # probability of the likelier tokens
+        outside = (before >= top_p.unsqueeze(1)) & (top_p < 1).unsqueeze(1)
         outside[:, 0] = False
         probs = probs.scatter(-1, order, ordered.masked_fill(outside, 0.0))
     sampled = draw(probs, luck).squeeze(1)

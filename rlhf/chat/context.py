@@ -1,5 +1,6 @@
 """A conversation as the token ids that a model reads, cut at its oldest turns where it does not fit."""
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
@@ -57,8 +58,15 @@ def fit_context(
         raise UserError("There is nothing to reply to.", expected="a conversation that ends with a user's message")
     opening, turns = (messages[:1], messages[1:]) if messages[0].role == "system" else ((), messages)
     starts = [place for place, turn in enumerate(turns) if turn.role == "user"]
-    for start in [0, *starts[1:]] if starts[0] == 0 else [0, *starts]:
-        ids = encode_prompt(tokenizer, (*opening, *turns[start:]))
-        if context is None or len(ids) + max_tokens <= context:
-            return Fitted(ids, start)
-    raise PromptTooLong(len(ids), max_tokens, context or 0)
+    starts[0] = 0
+
+    def fitted(start: int) -> Fitted:
+        return Fitted(encode_prompt(tokenizer, (*opening, *turns[start:])), start)
+
+    def fits(start: int) -> bool:
+        return context is None or len(fitted(start).ids) + max_tokens <= context
+
+    at = 0 if fits(0) else bisect_left(starts, True, key=fits)  # what is left gets shorter from start to start
+    if at < len(starts):
+        return fitted(starts[at])
+    raise PromptTooLong(len(fitted(starts[-1]).ids), max_tokens, context or 0)

@@ -8,6 +8,7 @@ A request joins the replies that are being decoded as soon as there is a place, 
 Requests to versions on the same base weights alternate token by token.
 """
 
+import logging
 import queue
 import secrets
 import threading
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,13 @@ from rlhf.oom import out_of_memory, release_memory
 from rlhf.records import Conversation
 from rlhf.tokenizer import ROLES, load_tokenizer
 
+log = logging.getLogger(__name__)
+
 IDLE_SECONDS = 0.5
 """How long the engine sleeps without work before it looks again; a request wakes it at once."""
+
+PASSES_TO_GROW = 500
+"""Passes without a fault after which one reply more is decoded at a time, where memory had run out."""
 
 
 class QueueFull(Exception):
@@ -96,7 +103,7 @@ class Engine:
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._closed = False
-        self._max_batch = chat.max_batch
+        self._max_batch, self._good = chat.max_batch, 0
         self._contexts: dict[str, int | None] = {}
         self._replies, self._tokens, self._busy = 0, 0, 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -141,9 +148,11 @@ class Engine:
             EngineClosed: the engine was closed.
         """
 
+        base = self._fleet.read_base(folder)  # here: it takes long, and the others go on meanwhile
+
         def add() -> None:
             self._begin_again(name)
-            self._fleet.add(name, folder)
+            self._fleet.add(name, folder, base)
             self._contexts = self._contexts | {name: self._fleet.context(name)}
 
         self._on_thread(add)
@@ -160,6 +169,11 @@ class Engine:
             self._fleet.remove(name)
 
         self._on_thread(remove)
+
+    def in_use(self) -> frozenset[str]:
+        """The versions that somebody waits for."""
+        with self._changed:
+            return frozenset(one.version for one in (*self._asked.values(), *self._waiting, *self._urgent))
 
     def context(self, version: str) -> int | None:
         """Tokens that a version can take, prompt and reply together. Raises `UnknownVersion`."""
@@ -187,6 +201,8 @@ class Engine:
         """
         context = self.context(version)
         check_settings(settings)
+        if not urgent:
+            self._check_queue()
         most = self.limits.max_response_tokens if settings.max_tokens is None else settings.max_tokens
         fitted = fit_context(self.tokenizer, messages, most, context)
         seed = secrets.randbelow(1 << 31) if settings.seed is None else settings.seed
@@ -195,12 +211,10 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise EngineClosed("the engine was closed")
-            waiting = len(self._waiting)
             if urgent:
                 self._urgent.append(generation)
-            elif waiting >= self.chat.queue_size:
-                raise QueueFull(waiting, self._seconds_for(waiting))
             else:
+                self._check_queue()
                 self._waiting.append(generation)
             self._changed.notify()
         return generation
@@ -234,10 +248,11 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _seconds_for(self, waiting: int) -> float:
-        """About how long it takes until so many requests have had their turn."""
-        each = self._busy / self._replies if self._replies else 1.0
-        return max(1.0, waiting * each)
+    def _check_queue(self) -> None:
+        waiting = len(self._waiting)
+        if waiting >= self.chat.queue_size:
+            each = self._busy / self._replies if self._replies else 1.0
+            raise QueueFull(waiting, retry_after=max(1.0, waiting * each))
 
     def _on_thread(self, task: Callable[[], Any]) -> Any:
         future: Future[Any] = Future()
@@ -254,13 +269,26 @@ class Engine:
         try:
             while self._wait_for_work():
                 began = time.perf_counter()
-                self._do_tasks()
-                self._admit()
-                for version in list(self._batches):
-                    self._step(version)
+                try:
+                    self._turn()
+                except Exception as error:  # a fault of ours: whoever waits hears of it, and the next ones are served
+                    log.exception("a turn of the engine failed")
+                    self._batches.clear()
+                    for row in list(self._asked):
+                        self._end(row, error)
                 self._busy += time.perf_counter() - began
         finally:
             self._fail_all(EngineClosed("the engine was closed"))
+
+    def _turn(self) -> None:
+        """What was asked of the engine, new rows, and a token for everybody."""
+        self._do_tasks()
+        self._admit()
+        for version, batch in list(self._batches.items()):
+            if batch.rows:
+                self._pass(version, batch, list(batch.rows), batch.step)
+            else:
+                del self._batches[version]
 
     def _wait_for_work(self) -> bool:
         """False once the engine is closed."""
@@ -291,65 +319,64 @@ class Engine:
         for generation in admitted:
             arrived.setdefault(generation.version, []).append(generation)
         for version, generations in arrived.items():
-            self._asked |= {generation.row: generation for generation in generations}
-            self._add(version, [generation.row for generation in generations])
+            rows = [generation.row for generation in generations]
+            self._asked |= dict(zip(rows, generations, strict=True))
+            batch = self._batches.setdefault(version, RunningBatch(self.tokenizer.pad_token_id, self._stop_ids))
+            self._pass(version, batch, rows, partial(batch.add, rows=rows))
 
-    def _add(self, version: str, rows: list[Row]) -> None:
-        batch = self._batches.setdefault(version, RunningBatch(self.tokenizer.pad_token_id, self._stop_ids))
+    def _pass(self, version: str, batch: RunningBatch, rows: list[Row], work: Callable[[Any], None]) -> None:
+        """A pass through the network that gives some rows a token; if it fails, they fail, and the others go on."""
         try:
             with self._fleet.role(version) as model:
-                batch.add(model, rows)
-        except Exception as error:
-            before = [row for row in batch.clear() if row not in rows]
-            if self._too_much(error, len(before) + len(rows)):
-                before += rows
-            else:
-                for row in rows:
-                    self._end(row, error)
-            self._put_back(before)
-        else:
-            self._tell(batch, rows)
-
-    def _step(self, version: str) -> None:
-        batch = self._batches[version]
-        self._end_finished(batch)
-        if not batch.rows:
-            del self._batches[version]
-            return
-        try:
-            with self._fleet.role(version) as model:
-                batch.step(model)
-        except Exception as error:
-            rows = batch.clear()
-            if self._too_much(error, len(rows)):
-                self._put_back(rows)
-                return
+                work(model)
+            self._tokens += len(rows)
             for row in rows:
-                self._end(row, error)
+                self._tell(row)
+            for row in batch.drop_finished():
+                self._end(row)
+        except Exception as error:
+            fault: Exception = error
         else:
-            self._tell(batch, batch.rows)
+            self._grow()
+            return
+        self._recover([*batch.clear(), *rows], rows, fault)
 
-    def _tell(self, batch: RunningBatch, rows: list[Row]) -> None:
-        self._tokens += len(rows)
-        for row in rows:
+    def _tell(self, row: Row) -> None:
+        try:
             self._asked[row].tell()
-        self._end_finished(batch)
+        except Exception as error:
+            row.dropped = True
+            self._asked[row].finish(error)
 
-    def _end_finished(self, batch: RunningBatch) -> None:
-        for row in batch.drop_finished():
-            self._end(row)
+    def _recover(self, every: list[Row], failed: list[Row], fault: Exception) -> None:
+        """After a pass that failed: rows that were finished end, those that had no part in it wait to go on.
+
+        Where memory ran out and less might do, all go on, fewer at a time.
+        """
+        too_much = isinstance(fault, RuntimeError) and out_of_memory(fault) and len(self._asked) > 1
+        if too_much:
+            self._max_batch, self._good = max(1, len(self._asked) // 2), 0
+            fault = fault.with_traceback(None)  # which holds what was computed
+            release_memory()
+        waiting = []
+        for row in dict.fromkeys(row for row in every if row in self._asked):
+            if row.finished:
+                self._end(row)
+            elif row in failed and not too_much:
+                self._end(row, fault)
+            else:
+                waiting.append(row)
+        self._put_back(waiting)
+
+    def _grow(self) -> None:
+        """Memory that ran out once may be there again."""
+        self._good += 1
+        if self._good >= PASSES_TO_GROW and self._max_batch < self.chat.max_batch:
+            self._max_batch, self._good = self._max_batch + 1, 0
 
     def _end(self, row: Row, error: BaseException | None = None) -> None:
         self._replies += 1
         self._asked.pop(row).finish(error)
-
-    def _too_much(self, error: Exception, rows: int) -> bool:
-        """Whether memory ran out though less might do; from then on fewer replies are decoded at a time."""
-        if not (isinstance(error, RuntimeError) and out_of_memory(error)) or rows == 1:
-            return False
-        self._max_batch = max(1, rows // 2)
-        release_memory()
-        return True
 
     def _put_back(self, rows: list[Row]) -> None:
         """Let rows wait again, before all others; they go on where they are."""

@@ -8,12 +8,14 @@ with fleet.role("ppo") as model: …
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
+from peft.utils import load_peft_weights
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from rlhf.config import Precision
@@ -28,13 +30,10 @@ class UnknownVersion(UserError):
 
 
 @dataclass
-class _Base:
-    """Base weights, and the versions on them."""
+class BaseWeights:
+    """Base weights, and the adapter that is on them at present."""
 
     model: Any
-    adapters: set[str] = field(default_factory=set)
-    whole: set[str] = field(default_factory=set)
-    """Versions that are the base itself."""
     active: str | None = None
 
     def switch_to(self, adapter: str | None) -> None:
@@ -66,7 +65,7 @@ class Fleet:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, precision: Precision, device: torch.device) -> None:
         self.tokenizer, self.precision, self.device = tokenizer, precision, device
-        self._bases: dict[str, _Base] = {}
+        self._bases: dict[str, BaseWeights] = {}
         self._places: dict[str, _Place] = {}
         self._added = 0
 
@@ -79,34 +78,58 @@ class Fleet:
         """How many copies of base weights there are."""
         return len(self._bases)
 
-    def add(self, name: str, folder: str | Path) -> None:
+    def read_base(self, folder: str | Path) -> BaseWeights | None:
+        """The base weights that `add` will need and that are not there yet; may be called on any thread.
+
+        Raises:
+            UserError: nothing to load there.
+        """
+        if _identity(base_of(folder)) in self._bases:
+            return None
+        return BaseWeights(self._read(base_of(folder)))
+
+    def _read(self, name: str) -> Any:
+        model: Any = load_base(name, self.tokenizer, self.precision, self.device)
+        fuse_kernels(model)
+        return model.eval().requires_grad_(False)
+
+    def add(self, name: str, folder: str | Path, base: BaseWeights | None = None) -> None:
         """Load a version from a hub name or result folder; one of that name is replaced once the new one stands.
+
+        Args:
+            name: of the version.
+            folder: where it is.
+            base: what `read_base` has given for that folder.
 
         Raises:
             UserError: nothing to load there, or it has another vocabulary than the tokenizer.
         """
         key = _identity(base_of(folder))
-        fresh = key not in self._bases
-        base = self._bases.get(key) or _Base(load_base(base_of(folder), self.tokenizer, self.precision, self.device))
-        adapter = self._add_adapter(base, str(folder)) if is_adapter(folder) else None
-        if fresh:
-            fuse_kernels(base.model)
-            base.model.eval().requires_grad_(False)
-        self.remove(name)
-        self._bases[key] = base
+        weights = self._bases.get(key) or base or self.read_base(folder)
+        assert weights is not None
+        adapter = self._add_adapter(weights, str(folder)) if is_adapter(folder) else None
+        before = self._places.get(name)
+        self._bases[key] = weights
         self._places[name] = _Place(key, adapter)
-        (base.whole if adapter is None else base.adapters).add(adapter or name)
+        if before and before != self._places[name]:
+            self._release(before)
 
-    def _add_adapter(self, base: _Base, folder: str) -> str:
+    def _add_adapter(self, base: BaseWeights, folder: str) -> str:
         self._added += 1
         adapter = f"version{self._added}"  # peft takes no dots in a name
         try:
+            LoraConfig.from_pretrained(folder)
+            load_peft_weights(folder, device="cpu")  # before the base is touched
             if isinstance(base.model, PeftModel):
                 base.model.load_adapter(folder, adapter_name=adapter, is_trainable=False)
             else:
                 base.model = PeftModel.from_pretrained(base.model, folder, adapter_name=adapter)
                 base.model.base_model.disable_adapter_layers()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+            if not isinstance(base.model, PeftModel):
+                base.model = self._read(base_of(folder))  # peft may have left layers in it
+            elif adapter in base.model.peft_config:
+                base.model.delete_adapter(adapter)
             raise UserError(f"Could not load the adapter in {folder}.", found=str(error).splitlines()[0]) from error
         fuse_kernels(base.model)
         base.model.eval().requires_grad_(False)
@@ -115,20 +138,21 @@ class Fleet:
     def remove(self, name: str) -> None:
         """Drop a version, if it is there; its base goes with the last version on it."""
         place = self._places.pop(name, None)
-        if place is None:
-            return
+        if place:
+            self._release(place)
+
+    def _release(self, place: _Place) -> None:
+        """Free what a version had to itself that is at this place no longer."""
         base = self._bases[place.base]
-        if place.adapter is None:
-            base.whole.discard(name)
-        else:
-            base.switch_to(None)
-            base.adapters.discard(place.adapter)
-            if base.adapters:  # peft keeps at least one
-                base.model.delete_adapter(place.adapter)
-        if not base.whole and not base.adapters:
+        others = [other for other in self._places.values() if other.base == place.base]
+        if not others:
             del self._bases[place.base]
-        elif not base.adapters and isinstance(base.model, PeftModel):
-            base.model = base.model.unload()
+        elif place.adapter is not None:
+            base.switch_to(None)
+            if any(other.adapter for other in others):
+                base.model.delete_adapter(place.adapter)
+            else:  # peft keeps at least one
+                base.model = base.model.unload()
 
     @contextmanager
     def role(self, name: str) -> Iterator[Any]:
@@ -151,5 +175,9 @@ class Fleet:
 
 
 def _identity(base: str) -> str:
-    """The same for every way to write the path of one folder."""
-    return str(Path(base).resolve()) if Path(base).exists() else base
+    """The same for every way to write the path of one folder, and another once other weights lie in it."""
+    folder = Path(base)
+    if not folder.exists():
+        return base
+    written = max((file.stat().st_mtime_ns for file in folder.glob("*.safetensors")), default=0)
+    return f"{folder.resolve()} {written}"

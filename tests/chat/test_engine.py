@@ -19,6 +19,7 @@ from rlhf.chat.records import ReplySettings
 from rlhf.chat.settings import ChatSection
 from rlhf.decoding import Sampling, decode
 from rlhf.errors import UserError
+from rlhf.kv_cache import CachedRows
 from rlhf.models import load_causal_lm
 from rlhf.padding import pad_left
 from rlhf.records import Message, ask
@@ -211,6 +212,74 @@ def test_out_of_memory_halves_the_batch_and_changes_no_reply(engine):
     fail_once(engine, torch.OutOfMemoryError("out of memory"))
     with pytest.raises(GenerationFailed, match="out of memory"):
         engine.submit(QUESTIONS[0], "base", LIVELY).result(WAIT)
+
+
+def test_memory_that_runs_out_while_rows_leave_loses_no_reply(engine, monkeypatch):
+    """Taking rows out copies the cache, which needs memory, too."""
+    settings = [replace(LIVELY, max_tokens=4 + 4 * place) for place in range(4)]
+    expected = [engine.reply(QUESTIONS[1], "base", one).text for one in settings]
+    keep, failed = CachedRows.keep, []
+
+    def strike(self, rows):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("out of memory")
+        keep(self, rows)
+
+    monkeypatch.setattr(CachedRows, "keep", strike)
+    generations = [engine.submit(QUESTIONS[1], "base", one) for one in settings]
+    assert [generation.result(WAIT).text for generation in generations] == expected and failed
+
+
+def test_a_text_that_cannot_be_told_fails_alone(engine, monkeypatch):
+    good, bad = (replace(LIVELY, seed=seed) for seed in (7, 8))
+    expected = engine.reply(QUESTIONS[1], "base", good).text
+    gate = Gate(engine)
+    generations = [engine.submit(QUESTIONS[1], "base", settings) for settings in (good, bad)]
+    monkeypatch.setattr(generations[1], "tell", lambda: 1 / 0)
+    gate.open.set()
+    assert generations[0].result(WAIT).text == expected
+    with pytest.raises(GenerationFailed, match="division by zero"):
+        generations[1].result(WAIT)
+
+
+def test_a_fault_in_the_engine_itself_does_not_end_it(engine, monkeypatch):
+    expected = engine.reply(QUESTIONS[1], "base", LIVELY).text
+    monkeypatch.setattr(engine, "_pass", lambda *args: 1 / 0)
+    with pytest.raises(GenerationFailed, match="division by zero"):
+        engine.reply(QUESTIONS[1], "base", LIVELY)
+    monkeypatch.undo()
+    assert engine.reply(QUESTIONS[1], "base", LIVELY).text == expected
+
+
+def test_weights_that_are_no_numbers_fail_before_a_token_is_drawn(engine):
+    with engine._fleet.role("base") as model:
+        model.transformer.ln_f.weight[0] = float("nan")
+    with pytest.raises(GenerationFailed, match="give no numbers"):
+        engine.reply(QUESTIONS[1], "base", LIVELY)
+
+
+def test_a_smaller_batch_grows_again(start, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.engine.PASSES_TO_GROW", 3)
+    with make_engine(start, max_batch=4) as engine:
+        fail_once(engine, torch.OutOfMemoryError("out of memory"), rows=2)
+        for generation in [engine.submit(question, "base", LIVELY) for question in QUESTIONS]:
+            generation.result(WAIT)
+        for _ in range(3):
+            engine.reply(QUESTIONS[1], "base", LIVELY)
+        assert engine.stats().max_batch == 4
+
+
+def test_who_is_waited_for_is_in_use(start):
+    with make_engine(start, max_batch=1) as engine:
+        engine.load("copy", start)
+        gate = Gate(engine)
+        running, waiting = engine.submit(QUESTIONS[0], "base", LIVELY), engine.submit(QUESTIONS[0], "copy", LIVELY)
+        assert engine.in_use() == {"base", "copy"}
+        gate.open.set()
+        assert running.result(WAIT) and waiting.result(WAIT)
+        engine.unload("none")  # waits its turn: the engine is done with both
+        assert engine.in_use() == frozenset()
 
 
 def test_versions_come_and_go_while_others_reply(engine, start):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from rlhf.chat.fleet import Fleet, UnknownVersion
 from rlhf.errors import UserError
@@ -85,6 +86,49 @@ def test_a_name_can_be_given_to_another_folder(fleet, adapters):
     expected = logits(fleet, "v.2")
     fleet.add("v.1", adapters[1])
     torch.testing.assert_close(logits(fleet, "v.1"), expected)
+
+
+def test_the_only_adapter_on_a_base_can_be_exchanged(start, adapters, tokenizer):
+    fleet = Fleet(tokenizer, "fp32", CPU)
+    fleet.add("base", start)
+    plain = logits(fleet, "base")
+    fleet.add("v1", adapters[0])
+    fleet.add("v1", adapters[1])
+    torch.testing.assert_close(logits(fleet, "v1"), alone(adapters[1], tokenizer), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(fleet, "base"), plain)
+    fleet.add("v1", start)  # from an adapter to the base itself
+    torch.testing.assert_close(logits(fleet, "v1"), plain)
+    assert fleet.copies() == 1
+
+
+def test_other_weights_in_the_same_folder_are_read_anew(start, tokenizer):
+    fleet = Fleet(tokenizer, "fp32", CPU)
+    fleet.add("base", start)
+    before = logits(fleet, "base")
+    model = load_base(str(start), tokenizer, "fp32", CPU)
+    with torch.no_grad():
+        model.transformer.wpe.weight.mul_(-3)
+    model.save_pretrained(start)
+    fleet.add("base", start)
+    assert fleet.copies() == 1
+    assert not torch.allclose(logits(fleet, "base"), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_adapter_of_another_shape_leaves_the_base_as_it_was(start, adapters, tokenizer, tmp_path, others):
+    fleet = Fleet(tokenizer, "fp32", CPU)
+    fleet.add("base", start)
+    plain = logits(fleet, "base")
+    for number in range(others):
+        fleet.add("good", adapters[number])
+    weights = load_file(adapters[0] / "adapter_model.safetensors")
+    save_file({name: weight[:, :-1].contiguous() for name, weight in weights.items()},
+              adapters[0] / "adapter_model.safetensors")  # fmt: skip
+    with pytest.raises(UserError, match="Could not load the adapter"):
+        fleet.add("bad", adapters[0])
+    torch.testing.assert_close(logits(fleet, "base"), plain)
+    fleet.add("good", adapters[1])
+    torch.testing.assert_close(logits(fleet, "good"), alone(adapters[1], tokenizer), atol=1e-5, rtol=1e-5)
 
 
 def test_unknown_and_broken_versions(fleet, tmp_path):
