@@ -3,10 +3,10 @@
     python -m benchmarks.loop --run models/tiny --rounds 3 --duels 300 --out docs/results
 
 RUN holds base and sft, made by `main.py --phase all` or `--phase sft`. A folder of its own, WORK, begins with copies of
-them and with a reward model made from few pairs, so that what people say matters; SFT is what is live first. Then, in
-each round, the real server runs, simulated raters judge, `--phase improve` makes a version, and it is promoted. In the
-end all versions meet on the same held-out prompts, and so does what PPO makes of the first reward model alone.
-Leaves OUT/loop.json, OUT/loop.png and the table between the marks in OUT/loop.md.
+them and with a reward model that no person has had a part in: its pairs are made from the demonstrations. SFT is live
+first. Then, in each round, the real server runs, simulated raters judge, `--phase improve` makes a version, and it is
+promoted. In the end all versions meet on the same held-out prompts, and so does what PPO makes of the first reward
+model alone. Leaves OUT/loop.json, OUT/loop.png and the table between the marks in OUT/loop.md.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from rlhf.threads import choose_wait_policy
 
 SETTINGS = [
     "chat.temperature=1.0",  # duels of replies that differ
-    "reward.num_train_epochs=6", "reward.warmup_steps=5",  # of the first reward model, on few pairs
-    "improve.reward={num_train_epochs: 3, warmup_steps: 5, learning_rate: 1.0e-3}",
-    "improve.replay=2", "improve.episodes=1024",
+    "reward.num_train_epochs=2",  # of the first reward model
+    "improve.reward={num_train_epochs: 3, warmup_steps: 5, learning_rate: 5.0e-4}",
+    "improve.replay=2", "improve.episodes=640",
     "guardrails.requests_per_minute=6000",  # raters are no people in a hurry
 ]  # fmt: skip
 """What differs from the configuration."""
@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="for the results (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--duels", type=int, default=300, help="a round (%(default)s)")
-    parser.add_argument("--pairs", type=int, default=100, help="of the first reward model (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=1500, help="made, of the first reward model (%(default)s)")
     parser.add_argument("--prompts", type=int, default=600, help="held out, to measure on (%(default)s)")
     parser.add_argument("--config", default="configs/tiny.yaml", help="as for main.py (%(default)s)")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="as for main.py")
@@ -68,8 +68,8 @@ def main() -> None:
 
 def settings(args: argparse.Namespace) -> list[str]:
     """The overrides, the caller's last."""
-    few = f"data.preferences=[{{source: classroom, limit: {args.pairs}}}]"
-    return [few, f"improve.prompts={args.prompts}", *SETTINGS, *args.set]
+    made = f"data.preferences=[{{source: made, limit: {args.pairs}}}]"
+    return [made, f"improve.prompts={args.prompts}", *SETTINGS, *args.set]
 
 
 def arguments(args: argparse.Namespace) -> list[str]:
@@ -82,7 +82,7 @@ def main_py(args: argparse.Namespace, phase: str, *more: str) -> None:
 
 
 def begin(args: argparse.Namespace) -> None:
-    """The start: base and SFT as they are, and a reward model from few pairs."""
+    """The start: base and SFT as they are, and a reward model from made pairs."""
     args.work.mkdir(parents=True, exist_ok=True)
     for name in ("base", "sft"):
         if not (args.work / name).is_dir():
@@ -168,8 +168,11 @@ def measured(args: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str
             compared = {"to_parent": against(now, before), "to_start": against(now, start)}
             found[chain].append({"version": name} | now.numbers() | compared)
             before = now
-    known = [accuracy(run, args.work / folder, pairs) for folder in rewards if folder]
-    return found | {"start": start.numbers(), "prompts": len(prompts), "held_out_pairs": len(pairs), "accuracy": known}
+    sets = {"judged": pairs, "sampled": start.pairs}
+    known = {key: [accuracy(run, args.work / folder, rows) for folder in rewards if folder]
+             for key, rows in sets.items()}  # fmt: skip
+    counts = {"prompts": len(prompts), "held_out_pairs": {key: len(rows) for key, rows in sets.items()}}
+    return found | {"start": start.numbers(), "accuracy": known} | counts
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from rlhf.run import Run
 SAMPLES = 2
 """Replies a prompt, sampled."""
 PAIRS = 1000
-"""Held-out pairs of the run's full data, of which the first reward model has seen few."""
+"""Held-out judged pairs of the run's data, at most; the loop's first reward model has seen none of their kind."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Measured:
     greedy: list[float]
     length: float
     distinct_2: float
+    pairs: list[Preference]
+    """Of each prompt the two sampled replies, the one with more gold as the chosen one; none where gold is equal."""
 
     def numbers(self) -> dict[str, Any]:
         """For the JSON: means and 95% intervals."""
@@ -70,7 +72,17 @@ def measure(run: Run, policy: Path, prompts: list[Prompt], title: str) -> Measur
         greedy=[float(value) for value in gold[SAMPLES]],
         length=float(np.mean([len(reply.reply_ids) - reply.ended for reply in sampled])),
         distinct_2=distinct_n([reply.text for reply in replies[0]], 2) or 0.0,
+        pairs=_pairs(prompts, [[reply.text for reply in said] for said in replies[:2]], gold[0] - gold[1]),
     )
+
+
+def _pairs(prompts: list[Prompt], texts: list[list[str]], gaps: Any) -> list[Preference]:
+    found = []
+    for prompt, one, two, gap in zip(prompts, *texts, gaps, strict=True):
+        if abs(gap) > 1e-6 and one.strip() and two.strip():
+            better, worse = (one, two) if gap > 0 else (two, one)
+            found.append(Preference(prompt.id, prompt.prompt, better, worse, "sampled"))
+    return found
 
 
 def against(new: Measured, old: Measured) -> dict[str, Any]:

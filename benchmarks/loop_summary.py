@@ -17,9 +17,9 @@ def table(result: Record) -> str:
     lines = [
         "| version | votes: a side, tie, both bad | mistakes | pairs | gold | against its parent, 95% | greedy gold "
         "| against its parent, 95% | length "
-        "| pairs that the reward model gets right | the same PPO without people: gold |",
+        "| reward model right: judged pairs, SFT's samples | the same PPO without people: gold |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        _row("sft (start)", "", "", "", result["start"], None, result["accuracy"][0], ""),
+        _row("sft (start)", "", "", "", result["start"], None, _known(result, 0), ""),
     ]
     for number, (round_, ours, alone) in enumerate(
         zip(result["rounds"], result["with_people"], result["without_people"], strict=True), start=1
@@ -28,17 +28,21 @@ def table(result: Record) -> str:
         shown = f"{votes.get('left', 0) + votes.get('right', 0)}, {votes.get('tie', 0)}, {votes.get('both_bad', 0)}"
         pairs = f"{sum(round_['data']['pairs'].values())} + {round_['data']['held_out']} held out"
         other = f"{alone['gold']:.3f} {_interval(alone['to_parent']['gold'])}"
-        known = result["accuracy"][number]
-        lines.append(_row(ours["version"], shown, str(votes.get("mistakes", 0)), pairs, ours, ours, known, other))
+        mistakes, known = str(votes.get("mistakes", 0)), _known(result, number)
+        lines.append(_row(ours["version"], shown, mistakes, pairs, ours, ours, known, other))
     return "\n".join(lines)
 
 
+def _known(result: Record, number: int) -> str:
+    return ", ".join(f"{result['accuracy'][key][number]:.1%}" for key in ("judged", "sampled"))
+
+
 def _row(
-    name: str, votes: str, mistakes: str, pairs: str, numbers: Record, compared: Record | None, known: float, other: str
+    name: str, votes: str, mistakes: str, pairs: str, numbers: Record, compared: Record | None, known: str, other: str
 ) -> str:
     gold, greedy = (_interval(compared["to_parent"][key]) if compared else "" for key in ("gold", "greedy"))
     cells = [name, votes, mistakes, pairs, f"{numbers['gold']:.3f}", gold, f"{numbers['greedy']:.3f}", greedy]
-    return "| " + " | ".join([*cells, f"{numbers['length']:.1f}", f"{known:.1%}", other]) + " |"
+    return "| " + " | ".join([*cells, f"{numbers['length']:.1f}", f"{known}", other]) + " |"
 
 
 def _interval(paired: Record) -> str:
@@ -80,7 +84,10 @@ def draw(result: Record) -> Canvas:
             axes[0, 0].errorbar(rounds, means, spread, label=label, color=color, linestyle=line, marker="o", capsize=3)
         axes[0, 0].set(title="Gold on held-out prompts", xlabel="round", ylabel="judge's score, 0 to 1")
         axes[0, 0].legend(loc="upper left")
-        axes[0, 1].plot(rounds, result["accuracy"], color=COLORS["SO"], marker="o")
+        sets = {"judged": ("judged pairs of the data", COLORS["SO"]), "sampled": ("SFT's own samples", COLORS["RO"])}
+        for key, (label, color) in sets.items():
+            axes[0, 1].plot(rounds, result["accuracy"][key], color=color, marker="o", label=label)
+        axes[0, 1].legend(loc="upper left")
         axes[0, 1].set(title="Held-out pairs that the reward model gets right", xlabel="round", ylabel="share")
         for axis in axes.flat:
             axis.set_xticks(list(rounds), ["start", *(str(n) for n in rounds[1:])])

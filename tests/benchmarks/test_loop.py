@@ -65,7 +65,7 @@ def row(version: str, new: list[float], old: list[float]) -> dict:
 RESULT = {
     "start": row("sft", [0.4, 0.4], [0.4, 0.4]),
     "prompts": 2,
-    "accuracy": [0.6, 0.7],
+    "accuracy": {"judged": [0.6, 0.7], "sampled": [0.5, 0.55]},
     "rounds": [{"votes": {"left": 5, "right": 3, "tie": 1, "mistakes": 2},
                 "data": {"pairs": {"duel": 6, "correction": 1}, "held_out": 1}}],
     "with_people": [row("v1", [0.6, 0.6], [0.4, 0.4])],
@@ -77,7 +77,7 @@ def test_the_table_says_what_people_did_and_what_came_of_it():
     lines = table(RESULT).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert "| 8, 1, 0 | 2 | 7 + 1 held out | 0.600 | +0.200 [+0.200, +0.200] |" in lines[3]
-    assert "70.0%" in lines[3] and "0.500 +0.250 [+0.000, +0.500]" in lines[3]
+    assert "70.0%, 55.0%" in lines[3] and "0.500 +0.250 [+0.000, +0.500]" in lines[3]
     assert "1 of 1 rounds" in in_words(RESULT)
 
 
