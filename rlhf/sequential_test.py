@@ -2,6 +2,7 @@
 
     moments, totals = cumulative(units)                     # (U, 4) units, oldest first
     difference, variance = difference_and_variance(moments, totals)
+    difference, variance = combined(…)                      # where there are units of several kinds
     p = anytime_p(log_ratio(difference, variance, mixing_sd))
 
 The mixture sequential probability ratio test (Robbins 1970; Johari, Pekelis and Walsh, arXiv 1512.04922). With the
@@ -16,11 +17,12 @@ holds exactly for normal values of known variance, whatever the order of the arm
 
 - To each arm's observations one imaginary 0 and one 1 are added, as Agresti and Caffo (2000) do for an interval:
   without them three equal observations would have no variance at all.
-- V is the variance of sums over units (Liang and Zeger 1986): values of one conversation, or the two sides of one duel,
-  are not independent, and are one unit.
+- V is the variance of sums over units (Liang and Zeger 1986): the two sides of one duel are not independent, and are
+  one unit.
 
 A unit is a row (a, c, b, d): the sum and number of its values in the first arm, then in the second; values lie in
-[0, 1]. Few units, or units of very different weight, make V too small: let each have one value an arm, its mean.
+[0, 1]. Few units, or units of very different weight, make V too small: let each have one value an arm. The past must
+stay as it was: a unit that changes after it was counted makes another path of Λ, for which nothing is promised.
 """
 
 import numpy as np
@@ -33,9 +35,9 @@ IMAGINARY = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]], d
 
 
 def cumulative(units: ArrayLike) -> tuple[Floats, Floats]:
-    """Sums over the units so far: (U, 4, 4) of their products with themselves, and (U, 4) of themselves."""
-    rows = np.asarray(units, dtype=np.float64).reshape(-1, 4)
-    return np.cumsum(rows[:, :, None] * rows[:, None, :], axis=0), np.cumsum(rows, axis=0)
+    """Sums over the (..., U, 4) units so far: (..., U, 4, 4) of their products, and (..., U, 4) of themselves."""
+    rows = np.asarray(units, dtype=np.float64)
+    return np.cumsum(rows[..., :, None] * rows[..., None, :], axis=-3), np.cumsum(rows, axis=-2)
 
 
 def difference_and_variance(moments: Floats, totals: Floats) -> tuple[Floats, Floats]:
@@ -51,6 +53,19 @@ def difference_and_variance(moments: Floats, totals: Floats) -> tuple[Floats, Fl
     weights = np.stack([-1 / n_first, means[0] / n_first, 1 / n_second, -means[1] / n_second], axis=-1)
     products = moments + IMAGINARY.T @ IMAGINARY
     return means[1] - means[0], np.einsum("...i,...ij,...j->...", weights, products, weights)
+
+
+def combined(differences: Floats, variances: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """One difference, and its variance, from those of several kinds of units, (kinds, ...), weighted by 1/V.
+
+    Then D / V is the sum of what it is for each kind, and its increments are as independent as theirs.
+
+    Args:
+        known: whether there is a unit of this kind by now; there is one of some kind.
+    """
+    information = np.where(known, 1 / variances, 0.0)
+    variance = 1 / information.sum(axis=0)
+    return (differences * information).sum(axis=0) * variance, variance
 
 
 def log_ratio(difference: ArrayLike, variance: ArrayLike, mixing_sd: float) -> Floats:

@@ -13,6 +13,7 @@ from rlhf.sequential_test import (
     anytime_p,
     anytime_radius,
     best_mixing_sd,
+    combined,
     cumulative,
     difference_and_variance,
     log_ratio,
@@ -38,6 +39,13 @@ def test_both_sides_of_a_duel_are_one_unit() -> None:
     """Means 1/3 and 2/3 of three each. The duel adds 1/9 + 1/9 at once; imaginary values 1/9, 2/9, 2/9, 1/9."""
     _, variance = difference_and_variance(*cumulative([[0, 1, 1, 1]]))
     assert variance[0] == pytest.approx((4 + 1 + 4 + 4 + 1) / 81)
+
+
+def test_kinds_of_units_are_weighted_by_what_they_tell() -> None:
+    """0.2 of variance 1 and 0.5 of variance 1/2: (0.2 + 2 · 0.5) / 3 of variance 1/3. A kind not seen has no part."""
+    differences, variances = np.array([[0.2, 0.2], [0.5, 0.5]]), np.array([[1.0, 1.0], [0.5, 0.5]])
+    found, variance = combined(differences, variances, np.array([[True, True], [True, False]]))
+    assert found == pytest.approx([0.4, 0.2]) and variance == pytest.approx([1 / 3, 1])
 
 
 def test_the_p_value_never_rises() -> None:

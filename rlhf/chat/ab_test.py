@@ -2,7 +2,7 @@
 
     router = Router(config.routing, seed)
     given = router.assign(["live", "challenger"], outcomes)     # for a new conversation, which stays with it
-    verdict(outcomes, "live", "challenger", alpha=0.05).decision          # "continue", "promote" or "retire"
+    verdict(outcomes, "live", "challenger", since=came).decision          # "continue", "promote" or "retire"
     standings([("live", "challenger", 0.5), ...])                         # from duels
     misbehaves([False, True, ...], config.routing)                        # replies of a challenger, oldest first
 
@@ -10,9 +10,8 @@ Nothing here is kept between calls but the router's random numbers: what the ans
 the store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -40,12 +39,16 @@ class Outcome:
     value: float
     """0 to 1: thumb up 1, down 0; duel won 1, tied 1/2, lost 0."""
     uniform: bool
-    """Whether the conversation came to the version by uniform routing (`Assignment.uniform`)."""
+    """Whether the conversation came to the version by uniform routing (`Assignment.uniform`); true of a duel."""
     time: float
     """Unix time of the judgement, in seconds."""
     group: str = ""
     """Judgements of one group are not independent of each other: those of one conversation, or the two sides of one
-    duel. A group counts once for a version, with the mean of its judgements. Empty: independent of all others."""
+    duel. The first one of a conversation counts, and both sides of a duel. Empty: independent of all others."""
+    begun: float = 0.0
+    """Unix time when the conversation began, or the duel: not long before its version was chosen."""
+    duel: bool = False
+    """A duel's scores average 1/2 whatever people like; thumbs have an average of their own. They are kept apart."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Router:
         Args:
             arms: versions, the live one first. If it is the only one, there is no choice and no uniform traffic: what
                 is judged before there is a challenger is no part of a test.
-            outcomes: all judgements, whatever their order; those of other versions are left out.
+            outcomes: all judgements, whatever their order; duels, and those of other versions, are left out.
 
         Raises:
             ValueError: no arm, or one arm twice.
@@ -98,7 +101,7 @@ class Router:
     def probabilities(self, arms: Sequence[str], outcomes: Sequence[Outcome]) -> Floats:
         """(K,) chance of each arm now: `uniform_share` of it spread over all, the rest as the policy has it."""
         number = {arm: place for place, arm in enumerate(arms)}
-        known = sorted((o for o in outcomes if o.version in number), key=_time)
+        known = sorted((o for o in outcomes if o.version in number and not o.duel), key=_time)
         bandit = policy(self.settings, len(arms))
         bandit.learn([number[o.version] for o in known], [o.value for o in known])
         share = self.settings.uniform_share
@@ -123,40 +126,47 @@ class Verdict:
     """What the test says by now."""
 
     decision: Decision
-    """Stays what it was when the p-value first reached alpha."""
+    """That of the moment when the p-value first reached alpha."""
     p_value: float
     """Anytime valid: the smallest so far; 1 where nothing speaks against equality."""
     difference: float
-    """Mean over the challenger's groups less that over the live version's; 0 while either has none."""
+    """The challenger's mean less the live version's, the imaginary judgements of the test included; 0 while either has
+    none. Of thumbs and of duels, each weighted by what it tells (`sequential_test.combined`)."""
     interval: tuple[float, float]
     """Holds the true difference at all times at once, with probability 1 - alpha."""
     n_live: int
-    """Groups that were compared: conversations, duels, judgements that stand alone."""
+    """What was compared: conversations and duels."""
     n_challenger: int
 
 
 def verdict(
-    outcomes: Sequence[Outcome], live: str, challenger: str, alpha: float = 0.05, noticed: float = NOTICED
+    outcomes: Sequence[Outcome],
+    live: str,
+    challenger: str,
+    alpha: float = 0.05,
+    noticed: float = NOTICED,
+    since: float = 0.0,
 ) -> Verdict:
-    """Compare two versions by their judgements in uniform traffic, from the challenger's first one on.
-
-    What the live version got before competes in another test, or in none, and may be of another time.
+    """Compare two versions by their judgements in uniform traffic.
 
     Args:
         outcomes: whatever their order; those of other versions, and those not uniform, are left out.
         alpha: chance of a decision where there is no difference, however often one looks.
         noticed: true difference that the test finds soonest; larger and smaller ones are found, too.
+        since: when the challenger came, Unix seconds. Conversations that began before were routed among others, and
+            those still going on are a selection, however late they are judged.
 
     Raises:
         ValueError: a value outside [0, 1].
     """
-    compared = _compared(outcomes, live, challenger)
-    moments, totals = sequential_test.cumulative(_units(compared, live))
-    won_live, n_live, won_challenger, n_challenger = totals[-1].tolist() if len(totals) else [0.0] * 4
+    moments, totals = sequential_test.cumulative(_units(_compared(outcomes, live, challenger, since), live))
+    _, n_live, _, n_challenger = totals[:, -1].sum(axis=0).astype(int).tolist() if totals.size else [0] * 4
     if not (n_live and n_challenger):
-        return Verdict("continue", 1.0, 0.0, (-1.0, 1.0), int(n_live), int(n_challenger))
+        return Verdict("continue", 1.0, 0.0, (-1.0, 1.0), n_live, n_challenger)
     mixing_sd = sequential_test.best_mixing_sd(noticed, alpha)
-    differences, variances = sequential_test.difference_and_variance(moments, totals)
+    differences, variances = sequential_test.combined(
+        *sequential_test.difference_and_variance(moments, totals), known=totals[..., 1] + totals[..., 3] > 0
+    )
     p_values = sequential_test.anytime_p(sequential_test.log_ratio(differences, variances, mixing_sd))
     decided = p_values <= alpha
     decision: Decision = "continue"
@@ -166,43 +176,42 @@ def verdict(
     return Verdict(
         decision,
         p_value=float(p_values[-1]),
-        difference=won_challenger / n_challenger - won_live / n_live,
+        difference=float(middle),
         interval=(float(max(-1.0, middle - radius)), float(min(1.0, middle + radius))),
-        n_live=int(n_live),
-        n_challenger=int(n_challenger),
+        n_live=n_live,
+        n_challenger=n_challenger,
     )
 
 
-def _compared(outcomes: Sequence[Outcome], live: str, challenger: str) -> list[Outcome]:
-    """Uniform outcomes of the two since the challenger's first, oldest first; no duels of theirs with a third."""
+def _compared(outcomes: Sequence[Outcome], live: str, challenger: str, since: float) -> dict[str | int, list[Outcome]]:
+    """What the test looks at, group by group, oldest first; no duels of the two with a third."""
     pair = (live, challenger)
     mixed = {o.group for o in outcomes if o.group and o.version not in pair}
-    both = sorted((o for o in outcomes if o.uniform and o.version in pair and o.group not in mixed), key=_time)
-    wrong = [o.value for o in both if not 0 <= o.value <= 1]
-    if wrong:
-        raise ValueError(f"a judgement lies in [0, 1], not {wrong[0]}")
-    begin = next((o.time for o in both if o.version == challenger), float("inf"))
-    return [o for o in both if o.time >= begin]
+    groups: dict[str | int, list[Outcome]] = {}
+    for number, o in enumerate(sorted(outcomes, key=_time)):
+        if o.uniform and o.version in pair and o.group not in mixed and o.begun >= since:
+            if not 0 <= o.value <= 1:
+                raise ValueError(f"a judgement lies in [0, 1], not {o.value}")
+            groups.setdefault(o.group or number, []).append(o)
+    return groups
 
 
 def _time(outcome: Outcome) -> float:
     return outcome.time
 
 
-def _units(compared: Sequence[Outcome], live: str) -> list[list[float]]:
-    """A row a group: mean and 1 for the live version, mean and 1 for the challenger; 0 and 0 for the one it lacks.
+def _units(groups: Mapping[str | int, Sequence[Outcome]], live: str) -> Floats:
+    """(2, U, 4) thumbs and duels: value and 1 for the live version, and for the challenger; 0 and 0 for what it lacks.
 
-    In the order of their last judgements. A mean, not a sum: with sums a few long conversations could weigh more than
-    all others, and the variance would rest on those few.
+    Of a conversation the first thumb alone. With all of them its unit would change after it was counted, and the test's
+    past with it.
     """
-    groups: dict[str | int, list[Outcome]] = {}
-    for number, outcome in enumerate(compared):
-        groups.setdefault(outcome.group or number, []).append(outcome)
-    rows = []
-    for members in sorted(groups.values(), key=lambda some: some[-1].time):
-        sides = ([o.value for o in members if (o.version == live) == is_live] for is_live in (True, False))
-        rows.append([number for side in sides for number in ((fmean(side), 1.0) if side else (0.0, 0.0))])
-    return rows
+    units: Floats = np.zeros((2, len(groups), 4))
+    for place, members in enumerate(groups.values()):
+        for o in members if members[0].duel else members[:1]:
+            arm = 0 if o.version == live else 2
+            units[int(o.duel), place, arm : arm + 2] = o.value, 1
+    return units
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,8 @@ def standings(
 
     The order of the duels, and which side a version stood on, do not matter. The interval reaches 1.96
     bootstrap standard deviations to both sides: of the bootstrap intervals tried this one held the true strength most
-    nearly as often as it should (docs/results/ab.md).
+    nearly as often as it should (docs/results/ab.md). It takes duels as independent; many duels of one person are not,
+    and it is too narrow then.
 
     Args:
         duels: the version on the left, that on the right, and the left one's score: 1, 1/2 or 0.

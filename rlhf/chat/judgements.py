@@ -120,23 +120,28 @@ Found = tuple[float, Row | str]
 
 def _of_duels(store: FeedbackStore) -> Iterator[Found]:
     votes = store.duels(voted=True)
-    one_sided = _one_sided(votes)
+    runs = one_sided(votes)
     for duel in votes:
         assert duel.voted is not None
         if duel.winner is None:
             yield duel.voted, {"tie": "tie", "both_bad": "both bad"}[duel.choice or ""]
             continue
         left, right = store.message(duel.left), store.message(duel.right)
-        texts = left.content.strip(), right.content.strip()
         turns = store.path(duel.prompt_message)
         reason = _unfit(store, [*turns, left, right])
-        if reason is None and texts[0] == texts[1]:
-            reason = "equal replies"
-        if reason is None and duel.latency_ms is not None and duel.latency_ms < least_ms(*texts):
-            reason = "faster than anybody reads"
-        if reason is None and duel.id in one_sided:
+        reason = reason or unfair(duel, left, right)
+        if reason is None and duel.id in runs:
             reason = f"{RUN} votes or more in a row for the same side"
         yield duel.voted, reason or _pair_of(duel, turns, left, right)
+
+
+def unfair(duel: Duel, left: StoredMessage, right: StoredMessage) -> str | None:
+    """Why a vote says nothing of the two replies, whatever it was."""
+    texts = left.content.strip(), right.content.strip()
+    if texts[0] == texts[1]:
+        return "equal replies"
+    too_fast = duel.latency_ms is not None and duel.latency_ms < least_ms(*texts)
+    return "faster than anybody reads" if too_fast else None
 
 
 def _pair_of(duel: Duel, turns: Sequence[StoredMessage], left: StoredMessage, right: StoredMessage) -> Pair:
@@ -179,6 +184,11 @@ def _unfit(store: FeedbackStore, turns: Sequence[StoredMessage]) -> str | None:
     """Why nothing that was said here may train."""
     if store.conversation(turns[0].conversation).hidden:
         return "hidden conversation"
+    return unfit(turns)
+
+
+def unfit(turns: Sequence[StoredMessage]) -> str | None:
+    """Why a judgement of these turns cannot count, from what they are."""
     if any(turn.blocked for turn in turns):
         return "blocked turn"
     if any(turn.finish_reason in CUT for turn in turns):
@@ -190,7 +200,7 @@ def _conversation(turns: Iterable[StoredMessage]) -> Conversation:
     return tuple(Message(turn.role, turn.content.strip()) for turn in turns)
 
 
-def _one_sided(votes: Sequence[Duel]) -> set[str]:
+def one_sided(votes: Sequence[Duel]) -> set[str]:
     """Ids of the duels in which one person gave one side again and again."""
     found: set[str] = set()
     for user in {duel.user for duel in votes}:

@@ -24,7 +24,7 @@ from rlhf.chat import monitor_shape as shape
 from rlhf.chat.curves import curves
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
-from rlhf.chat.outcomes import SCORES
+from rlhf.chat.outcomes import Result
 from rlhf.registry import Registry
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, e
             Counter(str(event.data.get("reason")) for event in store.events("blocked", now - DAY, MOST_BLOCKS))
         ),
         left_side=left_side(duels),
-        versions=_versions(store, registry, duels),
+        versions=_versions(registry, service.outcomes.results()),
         tests=_tests(service),
         curves=[shape.Curve.model_validate(line._asdict()) for line in curves(registry.run_folder)],
     ).model_dump(mode="json")
@@ -123,17 +123,9 @@ def left_side(duels: Sequence[Duel]) -> shape.LeftSide:
     return shape.LeftSide(wins=wins, losses=losses, rate=rate, low=float(low), high=float(high))
 
 
-def _versions(store: FeedbackStore, registry: Registry, duels: Sequence[Duel]) -> list[shape.VersionRow]:
+def _versions(registry: Registry, duels: Sequence[Result]) -> list[shape.VersionRow]:
     """The registry's versions with where they stand."""
-    met = tuple(
-        (left, right, SCORES[duel.choice])
-        for duel in duels
-        if duel.choice in SCORES
-        and (left := _author(store, duel.left))
-        and (right := _author(store, duel.right))
-        and left != right
-    )
-    places = {standing.version: standing for standing in _standings(met)}
+    places = {standing.version: standing for standing in _standings(tuple(duels))}
     rows = []
     for version in registry.versions():
         place = places.get(version.name)
@@ -154,26 +146,18 @@ def _versions(store: FeedbackStore, registry: Registry, duels: Sequence[Duel]) -
 
 
 @lru_cache(maxsize=4)
-def _standings(duels: tuple[tuple[str, str, float], ...]) -> list[ab_test.Standing]:
+def _standings(duels: tuple[Result, ...]) -> list[ab_test.Standing]:
     """A thousand resamples take a moment, and the duels are the same most of the times that somebody looks."""
     return ab_test.standings(duels)
-
-
-@lru_cache(maxsize=1 << 16)
-def _author(store: FeedbackStore, message: str) -> str | None:
-    """The version that wrote a reply, None for one that was blocked: it never changes."""
-    reply = store.message(message)
-    return None if reply.blocked else reply.version
 
 
 def _tests(service: "ChatService") -> list[shape.Test]:
     """Each challenger against the live version, as `rlhf.chat.serving` judges them."""
     serving = service.serving
     live, *challengers = serving.arms
-    outcomes = serving.outcomes.since(serving.since)
     rows = []
     for name in challengers:
-        found = ab_test.verdict(outcomes, live, name, serving.settings.alpha / len(challengers))
+        found = serving.verdict(name)
         rows.append(
             shape.Test(
                 live=live,

@@ -10,12 +10,14 @@ version itself cannot be loaded, the SFT version answers, and the log says so.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from rlhf.chat.ab_test import misbehaves, verdict
+from rlhf.chat.ab_test import Decision, Verdict, misbehaves, verdict
 from rlhf.chat.answering import REMEMBERED, Answering
 from rlhf.chat.feedback import StoredMessage
 from rlhf.chat.outcomes import Outcomes
@@ -44,9 +46,10 @@ class Serving:
         self.engine = answering.engine
         self.arms: tuple[str, ...] = ()
         self.since = 0.0
-        """When the oldest challenger came, Unix seconds: judgements from then on compare it with the live version."""
+        """When the oldest challenger came, Unix seconds."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after the arms have changed."""
+        self._came: dict[str, float] = {}
         self._substitutes: dict[str, str] = {}
         self._stamp: Any = None
         self._lock = threading.Lock()
@@ -85,7 +88,8 @@ class Serving:
         loaded = [
             version for version in challengers if self._load(version) or self._put_down(version, "cannot be loaded")
         ]
-        self.since = min((_time(version) for version in loaded), default=0.0)
+        self._came = {version.name: _time(version) for version in loaded}
+        self.since = min(self._came.values(), default=0.0)
         arms = (live.name, *(version.name for version in loaded))
         if self.answering.scorer:
             self.answering.scorer.use(self.registry.reward_path(live))
@@ -141,15 +145,30 @@ class Serving:
         self._put_down(self.registry.get(name), "misbehaves", self._substitutes.get(name))
         return True
 
+    def verdict(self, name: str) -> Verdict:
+        """What the test says of a challenger. What it has once decided stays, whatever has been taken back since."""
+        outcomes = self.outcomes.since(self.since)
+        found = verdict(outcomes, self.live, name, self.settings.alpha, since=self._came.get(name, math.inf))
+        return replace(found, decision=self._noted(name) or found.decision)
+
+    def _noted(self, name: str) -> Decision | None:
+        """What the log says that the test decided."""
+        for event in self.answering.keeper.store.events("decided", since=self._came.get(name, math.inf)):
+            if (event.data["version"], event.data["against"]) == (name, self.live):
+                decision: Decision = event.data["decision"]
+                return decision
+        return None
+
     def _decided(self, name: str) -> bool:
-        """Promote or retire a challenger where the test has decided, and the settings allow it."""
-        if not self.settings.automatic:
-            return False
-        alpha = self.settings.alpha / max(1, len(self.arms) - 1)  # several challengers are several tests
-        found = verdict(self.outcomes.since(self.since), self.live, name, alpha)
+        """Note what the test decides; promote or retire a challenger where the settings allow it."""
+        found = self.verdict(name)
         if found.decision == "continue":
             return False
         about = {"version": name, "against": self.live, "p_value": found.p_value, "difference": found.difference}
+        if not self._noted(name):
+            self.answering.log("decided", decision=found.decision, **about)
+        if not self.settings.automatic:
+            return False
         if found.decision == "promote":
             self.registry.promote(name)
         else:

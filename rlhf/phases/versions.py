@@ -6,7 +6,7 @@ python main.py --phase versions rollback               # the version that was li
 python main.py --phase versions compare v1 ppo
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.errors import UserError, nearest
@@ -96,27 +96,17 @@ def _standings(run: Run) -> list[str]:
     path = run.folder / FILE
     if not path.is_file():
         return []
+    from rlhf.chat.ab_test import standings
+    from rlhf.chat.outcomes import Outcomes
+
     with FeedbackStore(path, create=False) as store:
-        duels = duel_results(store)
+        duels = Outcomes(store).results()
     if not duels:
         return []
-    from rlhf.chat.ab_test import standings
-
     rows = [["version", "strength", "95% interval", "duels"]]
     rows += [[str(s.version), f"{s.strength:+.2f}", f"[{s.low:+.2f}, {s.high:+.2f}]", str(s.n)]
              for s in standings(duels)]  # fmt: skip
     return ["By people's duels between versions (Bradley-Terry):\n" + "\n".join(aligned(rows))]
-
-
-def duel_results(store: FeedbackStore) -> Sequence[tuple[str, str, float]]:
-    """(left version, right version, left's score) of the duels between two versions; both bad is no result."""
-    scores = {"left": 1.0, "tie": 0.5, "right": 0.0}
-    found = []
-    for duel in store.duels(voted=True):
-        left, right = store.message(duel.left).version, store.message(duel.right).version
-        if duel.choice in scores and left and right and left != right:
-            found.append((left, right, scores[duel.choice]))
-    return found
 
 
 def _pairs(version: Version) -> str:

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage, new_id
+from rlhf.chat.judgements import RUN
 from rlhf.chat.outcomes import Outcomes
 
 
@@ -80,9 +81,47 @@ def test_a_duel_with_a_blocked_side_says_nothing(store):
     assert Outcomes(store).since(0) == []
 
 
-def test_only_since_a_time(store):
+def test_only_conversations_that_began_since_a_time(store):
+    [old] = replies(store, {"version": "v1", "routed": 0.5, "uniform": True})
+    [new] = replies(store, {"version": "v1", "routed": 0.5, "uniform": True})
+    came = store.conversation(new.conversation).created
+    for reply in (old, new):  # both are judged after the challenger came
+        store.rate("ann", reply.id, Rating(thumb=1))
+    found = Outcomes(store).since(came)
+    assert [(outcome.group, outcome.begun) for outcome in found] == [(new.conversation, came)]
+    assert len(Outcomes(store).since(0)) == 2
+
+
+def test_thumbs_and_duels_are_told_apart(store):
     [reply] = replies(store, {"version": "v1", "routed": 0.5})
     store.rate("ann", reply.id, Rating(thumb=1))
-    [judged] = store.rated()
-    assert len(Outcomes(store).since(judged.time)) == 1
-    assert Outcomes(store).since(judged.time + 1) == []
+    fight(store, "left", None)
+    assert [outcome.duel for outcome in Outcomes(store).since(0)] == [False, True, True]
+
+
+def fight(store, choice, latency_ms, user="ann", **right):
+    left, right = replies(store, {"version": "ppo"}, {"version": "v1"} | right, kind="duel")
+    duel = store.open_duel(user, left.parent, left.id, right.id, "random")
+    return store.vote(user, duel.id, choice, latency_ms)
+
+
+def test_spam_promotes_nobody(store):
+    """A script that votes at once, or always for one side; what is cut off or blocked. One honest vote is left."""
+    for _ in range(5):
+        fight(store, "right", 1)
+        fight(store, "tie", 1)
+    for _ in range(RUN):
+        fight(store, "right", 5000, user="bob")
+    fight(store, "right", 5000, finish_reason="error")
+    fight(store, "right", 5000, blocked=True)
+    fight(store, "left", 5000)
+    assert Outcomes(store).results() == [("ppo", "v1", 1.0)]
+    assert [(outcome.version, outcome.value) for outcome in Outcomes(store).since(0)] == [("ppo", 1.0), ("v1", 0.0)]
+
+
+def test_a_hidden_conversation_goes_on_counting(store):
+    """… in the comparison: whoever hides what displeased them would take the worse version's failures away."""
+    [reply] = replies(store, {"version": "v1", "routed": 0.5})
+    store.rate("ann", reply.id, Rating(thumb=-1))
+    store.hide(reply.conversation)
+    assert [outcome.value for outcome in Outcomes(store).since(0)] == [0.0]
