@@ -2,8 +2,10 @@
 
     python -m benchmarks.ab_simulation --json FILE --plot FILE.png
 
-Everything that decides is the project's own code: `rlhf.bandits`, `rlhf.sequential_test`, `rlhf.bradley_terry`. Seeds
-are fixed, so that the figures come out the same again. Two to three minutes on one core.
+Whole servers (`ab_process`) go through `Router` and `verdict`, one judgement after the other. The rest simulates many
+runs at a time on what these are made of: `rlhf.bandits`, `rlhf.sequential_test`, `rlhf.bradley_terry`; tests hold its
+shortcuts against `verdict` and `misbehaves`. Seeds are fixed, so that the figures come out the same again. Three
+minutes on one core.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks import ab_regret, ab_standing, ab_stopping
+from benchmarks import ab_process, ab_regret, ab_standing, ab_stopping
 from benchmarks.processes import write_json
 from rlhf.chat.ab_test import NOTICED, RIDGE, standings
 from rlhf.evaluation.style import COLORS, PNG_DPI, STYLE, canvas
@@ -26,6 +28,7 @@ RUNS = 10_000
 SEED = 20_250_101
 NOTICES = (0.02, 0.05, NOTICED, 0.2, 0.4)
 RATES = (0.02, 0.1, 0.3, 0.6, 0.9, 0.98)
+GAPS = (0.0, 0.2)
 DIFFERENCES = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
 
 
@@ -49,7 +52,7 @@ def main() -> None:
 
 
 def measure(runs: int) -> Values:
-    """All figures. A quarter of the runs for routing, a tenth for tournaments, at least two."""
+    """All figures. A quarter of the runs for routing, a tenth for tournaments, a fortieth for servers, at least two."""
     routed, fought = max(2, runs // 4), max(2, runs // 10)
     parts: dict[str, Callable[[np.random.Generator], Any]] = {
         "stopping": lambda rng: _stopping(runs, rng),
@@ -63,6 +66,7 @@ def measure(runs: int) -> Values:
         "ten_to_nothing": lambda rng: _ten_to_nothing(),
         "orders": lambda rng: ab_standing.orders(fought, rng),
         "fallback": lambda rng: ab_stopping.fallback(routed, rng),
+        "process": lambda rng: {str(gap): ab_process.judged(gap, max(2, runs // 40), rng) for gap in GAPS},
     }
     found = {name: part(np.random.default_rng((SEED, place))) for place, (name, part) in enumerate(parts.items())}
     return found | {"runs": runs, "seed": SEED}
@@ -152,9 +156,10 @@ def show(found: Values) -> None:
             for row in found["coverage"]])  # fmt: skip
     for part in ("ten_to_nothing", "orders"):
         _table([part, ""], [[name, np.round(value, 3)] for name, value in found[part].items()])
-    rules = found["fallback"]
-    columns = list(next(iter(rules.values())))
-    _table(["fallback rule", *columns], [[name, *(f"{row[c]:.4g}" for c in columns)] for name, row in rules.items()])
+    for part in ("fallback", "process"):
+        rows = found[part]
+        columns = list(next(iter(rows.values())))
+        _table([part, *columns], [[name, *(f"{row[c]:.4g}" for c in columns)] for name, row in rows.items()])
 
 
 def _whole(value: float | None) -> str:

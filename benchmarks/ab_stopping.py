@@ -83,7 +83,7 @@ def _summary(times: Floats, last: int) -> dict[str, float | None]:
 
 
 def dependent(runs: int, rng: np.random.Generator, conversations: int = 400, each: int = 5) -> dict[str, float]:
-    """False decisions where judgements come in groups: taken one by one, and with groups as units, summed or averaged.
+    """False decisions where judgements come in groups: taken one by one, and as the test takes them.
 
     `conversation`: five thumbs each, whose chance of being up is Beta(1.2, 0.8), mean 0.6, for both versions.
     `duel`: both sides of a duel, one won and one lost. A look after each group.
@@ -95,18 +95,15 @@ def dependent(runs: int, rng: np.random.Generator, conversations: int = 400, eac
         ups = rng.binomial(each, rng.beta(1.2, 0.8, size=(size, conversations))).astype(np.float64)
         challenger = rng.random(ups.shape) < 0.5
         talks = np.stack([ups * ~challenger, each * ~challenger, ups * challenger, each * challenger], axis=-1)
-        averages = talks / each
+        first = rng.random(ups.shape) < ups / each  # of thumbs in any order
+        firsts = np.stack([first & ~challenger, ~challenger, first & challenger, challenger], axis=-1).astype(float)
         won = (rng.random(ups.shape) < 0.5).astype(np.float64)
         duels = np.stack([1 - won, np.ones_like(won), won, np.ones_like(won)], axis=-1)
         for name, rows in (("conversation", talks), ("duel", duels)):
             wins, counts = rows.cumsum(axis=1)[..., ::2], rows.cumsum(axis=1)[..., 1::2]
             apart = crossed(np.moveaxis(wins, -1, 0), np.moveaxis(counts, -1, 0), sd)
             found.setdefault(f"{name}, one by one", []).append(apart.any(axis=1))
-        for name, rows in (
-            ("conversation, summed", talks),
-            ("conversation, averaged", averages),
-            ("duel, a unit", duels),
-        ):
+        for name, rows in (("conversation, its first", firsts), ("duel, a unit", duels)):
             together = (rows[..., :, None] * rows[..., None, :]).cumsum(axis=1)
             ratios = log_ratio(*difference_and_variance(together, rows.cumsum(axis=1)), sd)
             found.setdefault(name, []).append((ratios >= threshold).any(axis=1))

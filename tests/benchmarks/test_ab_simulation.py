@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import ab_regret, ab_simulation, ab_standing, ab_stopping
+from benchmarks import ab_process, ab_regret, ab_simulation, ab_standing, ab_stopping
 from benchmarks.ab_stopping import crossed
 from rlhf.chat.ab_test import NOTICED, Outcome, misbehaves, verdict
 from rlhf.chat.settings import RoutingSection
@@ -45,6 +45,13 @@ def test_a_difference_is_found_in_time() -> None:
     found = ab_stopping.stopping((0.6, 0.7), [0.1], range(50, 2001, 10), 200, np.random.default_rng(0))["0.1"]
     assert found["decided"] > 0.99
     assert found["median"] is not None and 280 < found["median"] < 420
+
+
+def test_whole_servers_tell_equal_versions_apart_seldom_and_better_ones_often() -> None:
+    equal, better = (ab_process.judged(gap, 12, np.random.default_rng(3)) for gap in (0.0, 0.25))
+    assert equal["decided"] <= 1 / 12 and equal["held"] >= 11 / 12
+    assert better["decided"] == better["right"] >= 10 / 12 and better["median"] < 450
+    assert better["held"] >= 11 / 12
 
 
 def test_what_is_never_found_has_no_median() -> None:
