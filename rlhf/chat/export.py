@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.chat.feedback import FeedbackStore, Kind, Rating, StoredMessage, new_id
-from rlhf.chat.judgements import Judgements, Pair, Thumb, collect
+from rlhf.chat.judgements import IMPORTED, Judgements, Pair, Thumb, collect
 from rlhf.data.formats import Disliked, recognise
 from rlhf.data.rows import Row, read_lines
 from rlhf.durable import replace_text
@@ -25,8 +25,6 @@ from rlhf.errors import UserError
 from rlhf.records import Conversation, Demonstration, Preference
 
 PAIRS, UNPAIRED = "pairs.jsonl", "unpaired.jsonl"
-IMPORTED = "import"
-"""The user to whom imported judgements belong."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,13 @@ class ImportSummary:
         return f"{self.file}: {self.pairs} pairs, {self.unpaired} thumbs{known}"
 
 
-def export(store: FeedbackStore, folder: Path, since: float = 0.0) -> ExportSummary:
-    """Write the judgements given since a time (Unix, seconds) that may train, in the place of older files.
+def export(store: FeedbackStore, folder: Path) -> ExportSummary:
+    """Write the judgements that may train, in the place of older files.
 
     Raises:
         UserError: the folder is a file.
     """
-    found = collect(store, since)
+    found = collect(store)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"Cannot export to {folder}.", expected="a folder, or a name not in use", found="a file",
                         remedy="choose another folder")  # fmt: skip
@@ -99,14 +97,15 @@ def import_feedback(store: FeedbackStore, file: Path) -> ImportSummary:
     parsed = [(row, record) for row in rows for record in kind.read(row, IMPORTED)]
     counts = {"pairs": 0, "unpaired": 0, "known": 0}
     with store.together():
-        for number, (row, record) in enumerate(parsed):
+        for row, record in parsed:
             if not isinstance(record, Preference | Demonstration) or not {"label", "chosen"} & row.values.keys():
                 raise UserError(
                     f"{row.where}: no judgement.",
                     expected="prompt, chosen and rejected; or prompt, completion and label (true or false)",
                     found=row.keys(),
                 )
-            stored = _put(store, row, record, ("left", "right")[number % 2])
+            # Where the file does not say which side the chosen one was on, they take turns.
+            stored = _put(store, row, record, ("left", "right")[counts["pairs"] % 2])
             counts[("pairs" if isinstance(record, Preference) else "unpaired") if stored else "known"] += 1
     return ImportSummary(file, **counts)
 
@@ -148,8 +147,7 @@ def _put_pair(store: FeedbackStore, row: Row, pair: Preference, asked: StoredMes
         store.rate(IMPORTED, rejected.id, Rating(correction=pair.chosen))
         return
     chosen = store.add_message(_reply(asked, pair.chosen, row, "chosen_version"))
-    # Where the file does not say which side the chosen one was on, they take turns: a run on one side is spam.
-    on_left = row.values.get("chosen_side", side) == "left"
+    on_left = (row.values.get("chosen_side") or side) == "left"
     sides = (chosen, rejected) if on_left else (rejected, chosen)
     duel = store.open_duel(IMPORTED, asked.id, sides[0].id, sides[1].id, "asked")
     store.vote(IMPORTED, duel.id, "left" if on_left else "right")

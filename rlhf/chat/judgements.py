@@ -4,14 +4,18 @@ found = collect(store)
 found.pairs, found.thumbs        # one of each, in the order in which they were given
 found.left_out                   # reason → how many
 
-Nothing is deleted from the store: a judgement that is left out today is looked at again the next time. A judgement is
-left out where
+Nothing is deleted from the store, and all of it is looked at each time: what is left out today may count tomorrow,
+and what counts today may be taken back. A judgement is left out where
 
 - it prefers nothing: a tie, both bad, a rating without thumb and correction;
-- its conversation is hidden or holds a blocked turn; a reply in it was cut off (cancelled, error) or is empty;
+- its conversation is hidden or holds a blocked or an empty turn;
+- the judged reply was cut off (cancelled, error), or is preferred though its length limit cut it: training would teach
+  to end there;
 - it is spam: faster than anybody reads (`least_ms`), or one of `RUN` votes in a row for the same side;
 - it contradicts others: of one person who judged the same texts both ways nothing counts; of several, the majority;
 - it says again what an earlier one said.
+
+What was imported is no single person's: it is no spam, and each row counts as another person.
 """
 
 from collections import Counter, defaultdict
@@ -31,6 +35,9 @@ ENOUGH_MS = 3000
 """A vote that took so long is never too fast: the beginning of a long reply may be enough to judge it."""
 RUN = 24
 """Votes in a row for one side. Sides are random: a million honest votes hold 0.06 such runs."""
+
+IMPORTED = "(import)"
+"""The user to whom imported judgements belong; no client can have this name."""
 
 CUT = ("cancelled", "error")
 
@@ -99,13 +106,13 @@ class Judgements:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def collect(store: FeedbackStore, since: float = 0.0) -> Judgements:
-    """The judgements given since a time (Unix, seconds) that may train; earlier ones count as context."""
+def collect(store: FeedbackStore) -> Judgements:
+    """All judgements that may train."""
     with store.snapshot():
         looked_at = [*_of_duels(store), *(found for one in store.rated() for found in _of_rating(store, one))]
-    left_out = Counter(reason for time, reason in looked_at if isinstance(reason, str) and time >= since)
-    pairs = _settled((row for _, row in looked_at if isinstance(row, Pair)), since, left_out)
-    thumbs = _settled((row for _, row in looked_at if isinstance(row, Thumb)), since, left_out)
+    left_out = Counter(row for row in looked_at if isinstance(row, str))
+    pairs = _settled((row for row in looked_at if isinstance(row, Pair)), left_out)
+    thumbs = _settled((row for row in looked_at if isinstance(row, Thumb)), left_out)
     return Judgements(pairs, thumbs, left_out)
 
 
@@ -114,25 +121,25 @@ def least_ms(*replies: str) -> int:
     return min(ENOUGH_MS, LEAST_MS + MS_A_CHARACTER * sum(map(len, replies)))
 
 
-Found = tuple[float, Row | str]
-"""When it was given, and what it is or why it is left out."""
+Found = Row | str
+"""What it is, or why it is left out."""
 
 
 def _of_duels(store: FeedbackStore) -> Iterator[Found]:
     votes = store.duels(voted=True)
     runs = one_sided(votes)
     for duel in votes:
-        assert duel.voted is not None
         if duel.winner is None:
-            yield duel.voted, {"tie": "tie", "both_bad": "both bad"}[duel.choice or ""]
+            yield {"tie": "tie", "both_bad": "both bad"}[duel.choice or ""]
             continue
         left, right = store.message(duel.left), store.message(duel.right)
         turns = store.path(duel.prompt_message)
-        reason = _unfit(store, [*turns, left, right])
+        better, worse = (left, right) if duel.choice == "left" else (right, left)
+        reason = _unfit(store, turns, worse, preferred=better)
         reason = reason or unfair(duel, left, right)
         if reason is None and duel.id in runs:
             reason = f"{RUN} votes or more in a row for the same side"
-        yield duel.voted, reason or _pair_of(duel, turns, left, right)
+        yield reason or _pair_of(duel, turns, better, worse)
 
 
 def unfair(duel: Duel, left: StoredMessage, right: StoredMessage) -> str | None:
@@ -144,14 +151,13 @@ def unfair(duel: Duel, left: StoredMessage, right: StoredMessage) -> str | None:
     return "faster than anybody reads" if too_fast else None
 
 
-def _pair_of(duel: Duel, turns: Sequence[StoredMessage], left: StoredMessage, right: StoredMessage) -> Pair:
-    better, worse = (left, right) if duel.choice == "left" else (right, left)
+def _pair_of(duel: Duel, turns: Sequence[StoredMessage], better: StoredMessage, worse: StoredMessage) -> Pair:
     return Pair(
         id=duel.id,
         kind="duel",
         user=duel.user,
         time=duel.voted or duel.created,
-        prompt=_conversation(turns),
+        prompt=_prompt(turns, better),
         chosen=better.content.strip(),
         rejected=worse.content.strip(),
         chosen_version=better.version,
@@ -166,44 +172,53 @@ def _of_rating(store: FeedbackStore, judged: Judged) -> Iterator[Found]:
     rating, reply = judged.rating, judged.message
     correction = (rating.correction or "").strip()
     if rating.thumb is None and not correction:
-        yield judged.time, "neither thumb nor correction"
+        yield "neither thumb nor correction"
         return
-    turns = store.path(reply.id)
-    reason = _unfit(store, turns)
-    prompt, text = _conversation(turns[:-1]), reply.content.strip()
+    turns = store.path(reply.id)[:-1]
+    prompt, text = _prompt(turns, reply) if turns else (), reply.content.strip()
     if rating.thumb is not None:
-        thumb = Thumb(reply.id, judged.user, judged.time, prompt, text, rating.thumb == 1, reply.version)
-        yield judged.time, reason or thumb
+        liked = rating.thumb == 1
+        reason = _unfit(store, turns, reply, preferred=reply if liked else None)
+        yield reason or Thumb(reply.id, judged.user, judged.time, prompt, text, liked, reply.version)
     if correction:
-        reason = reason or ("equal replies" if correction == text else None)
-        pair = Pair(reply.id, "correction", judged.user, judged.time, prompt, correction, text, None, reply.version)
-        yield judged.time, reason or pair
+        reason = _unfit(store, turns, reply) or ("equal replies" if correction == text else None)
+        yield reason or Pair(
+            reply.id, "correction", judged.user, judged.time, prompt, correction, text, None, reply.version
+        )
 
 
-def _unfit(store: FeedbackStore, turns: Sequence[StoredMessage]) -> str | None:
-    """Why nothing that was said here may train."""
-    if store.conversation(turns[0].conversation).hidden:
+def _unfit(
+    store: FeedbackStore, turns: Sequence[StoredMessage], reply: StoredMessage, preferred: StoredMessage | None = None
+) -> str | None:
+    """Why a judgement of one or two replies to these turns may not train."""
+    if store.conversation(reply.conversation).hidden:
         return "hidden conversation"
-    return unfit(turns)
+    reason = unfit(turns, *([reply, preferred] if preferred else [reply]))
+    if reason is None and preferred and preferred.finish_reason == "length":
+        return "preferred reply cut at its length limit"
+    return reason
 
 
-def unfit(turns: Sequence[StoredMessage]) -> str | None:
-    """Why a judgement of these turns cannot count, from what they are."""
-    if any(turn.blocked for turn in turns):
+def unfit(turns: Sequence[StoredMessage], *replies: StoredMessage) -> str | None:
+    """Why a judgement of these replies to these turns cannot count, from what they are."""
+    if any(turn.blocked for turn in [*turns, *replies]):
         return "blocked turn"
-    if any(turn.finish_reason in CUT for turn in turns):
+    if any(reply.finish_reason in CUT for reply in replies):
         return "cut-off reply"
-    return None if all(turn.content.strip() for turn in turns) and len(turns) > 1 else "empty turn"
+    return None if turns and all(turn.content.strip() for turn in [*turns, *replies]) else "empty turn"
 
 
-def _conversation(turns: Iterable[StoredMessage]) -> Conversation:
-    return tuple(Message(turn.role, turn.content.strip()) for turn in turns)
+def _prompt(turns: Sequence[StoredMessage], reply: StoredMessage) -> Conversation:
+    """What the model was shown: the turns, under the system turn of the time, which is noted with the reply."""
+    said = tuple(Message(turn.role, turn.content.strip()) for turn in turns)
+    system = str(reply.settings.get("system", "")).strip()
+    return (Message("system", system), *said) if system and turns[0].role != "system" else said
 
 
 def one_sided(votes: Sequence[Duel]) -> set[str]:
     """Ids of the duels in which one person gave one side again and again."""
     found: set[str] = set()
-    for user in {duel.user for duel in votes}:
+    for user in {duel.user for duel in votes} - {IMPORTED}:
         theirs = [duel for duel in votes if duel.user == user]
         for choice, group in groupby(theirs, key=lambda duel: duel.choice):
             run = list(group)
@@ -212,7 +227,7 @@ def one_sided(votes: Sequence[Duel]) -> set[str]:
     return found
 
 
-def _settled(rows: Iterable[Kept], since: float, left_out: Counter[str]) -> list[Kept]:
+def _settled(rows: Iterable[Kept], left_out: Counter[str]) -> list[Kept]:
     """One row for each thing that was judged, in the order of time; what is left out is counted."""
     by_question: dict[object, list[Kept]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.time):
@@ -220,22 +235,24 @@ def _settled(rows: Iterable[Kept], since: float, left_out: Counter[str]) -> list
     kept: list[Kept] = []
     for judged in by_question.values():
         agreeing = _majority(judged)
-        kept += [row for row in agreeing[:1] if row.time >= since]
-        left_out["contradictory"] += sum(row.time >= since for row in judged) - sum(r.time >= since for r in agreeing)
-        left_out["duplicate"] += sum(row.time >= since for row in agreeing[1:])
-    for reason in ("contradictory", "duplicate"):
-        if not left_out[reason]:
-            del left_out[reason]
+        kept += agreeing[:1]
+        for reason, rest in (("contradictory", len(judged) - len(agreeing)), ("duplicate", len(agreeing[1:]))):
+            if rest:
+                left_out[reason] += rest
     return sorted(kept, key=lambda row: row.time)
 
 
 def _majority(judged: list[Kept]) -> list[Kept]:
     """The rows that say what most people say; none where as many say the opposite."""
-    said: dict[str, set[object]] = defaultdict(set)
+    said: dict[object, set[object]] = defaultdict(set)
     for row in judged:
-        said[row.user].add(row.answer)
-    steady = [row for row in judged if len(said[row.user]) == 1]
-    people = Counter(answer for user in said if len(said[user]) == 1 for answer in said[user]).most_common(2)
+        said[_person(row)].add(row.answer)
+    steady = [row for row in judged if len(said[_person(row)]) == 1]
+    people = Counter(answer for answers in said.values() if len(answers) == 1 for answer in answers).most_common(2)
     if not people or (len(people) > 1 and people[0][1] == people[1][1]):
         return []
     return [row for row in steady if row.answer == people[0][0]]
+
+
+def _person(row: Row) -> object:
+    return (row.user, row.id) if row.user == IMPORTED else row.user

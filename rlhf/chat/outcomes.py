@@ -81,7 +81,8 @@ class Outcomes:
     def _beginning(self, reply: StoredMessage) -> float | None:
         """When its conversation began; None for a reply whose judgement does not count. Neither ever changes."""
         if reply.id not in self._begun:
-            counts = unfit(self.store.path(reply.id)) is None
+            *turns, judged = self.store.path(reply.id)
+            counts = unfit(turns, judged) is None
             self._begun[reply.id] = self.store.conversation(reply.conversation).created if counts else None
         return self._begun[reply.id]
 
@@ -109,6 +110,6 @@ def _result(store: FeedbackStore, duel: Duel) -> Result | None:
     score = SCORES.get(duel.choice or "")
     if score is None or left.version is None or right.version is None or left.version == right.version:
         return None
-    if unfit([*store.path(duel.prompt_message), left, right]) or unfair(duel, left, right):
+    if unfit(store.path(duel.prompt_message), left, right) or unfair(duel, left, right):
         return None
     return Result(left.version, right.version, score)

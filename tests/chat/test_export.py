@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from main import main
 from rlhf.chat.export import PAIRS, UNPAIRED, export, import_feedback
-from rlhf.chat.feedback import FILE, FeedbackStore, Rating
+from rlhf.chat.feedback import FILE, FeedbackStore, Rating, StoredMessage
 from rlhf.chat.judgements import RUN, collect, least_ms
 from rlhf.config import SourceSpec
 from rlhf.data import jsonl
@@ -149,11 +149,15 @@ def test_a_blocked_or_cut_off_reply_never_trains(store, fields, reason):
         3,
         4,
     )  # the second duel's fields are the right reply's, which is the chosen one
-    _, reply = talk(store, "ann", "4+4?", text, **fields)
-    more = turn(store, reply.conversation, reply.id, "and doubled?")
-    last = turn(store, reply.conversation, more.id, "16")
-    store.rate("ann", last.id, Rating(thumb=1))  # after it
     assert found(store)[:2] == ([], [])
+
+
+@pytest.mark.parametrize(("fields", "reason"), [({"blocked": True}, "blocked turn"), ({"content": " "}, "empty turn")])
+def test_what_comes_after_a_blocked_or_empty_turn_never_trains(store, fields, reason):
+    _, reply = talk(store, "ann", "4+4?", fields.pop("content", "8"), **fields)
+    more = turn(store, reply.conversation, reply.id, "and doubled?")
+    store.rate("ann", turn(store, reply.conversation, more.id, "16").id, Rating(thumb=1))
+    assert found(store) == ([], [], {reason: 1})
 
 
 def test_a_blocked_question_never_trains(store):
@@ -235,15 +239,53 @@ def test_a_vote_that_was_taken_back_is_no_judgement(store):
     assert found(store) == ([], [], {})
 
 
-def test_only_what_is_new_but_seen_beside_what_is_old(store):
-    first = voted(store, "ann", "2+2?", "4", "5")
-    since = voted(store, "ann", "3+3?", "6", "5").voted
-    assert since > first.voted
-    voted(store, "bob", "2+2?", "5", "4")  # against the old one
-    voted(store, "bob", "3+3?", "6", "5")  # as the one before
-    some = collect(store, since)
-    assert [(p.chosen, p.rejected) for p in some.pairs] == [("6", "5")]
-    assert some.left_out == {"contradictory": 1, "duplicate": 1}
+def test_replies_are_judged_under_the_system_turn_that_they_were_made_under(store):
+    brief = {"settings": {"system": "Be brief. "}}
+    *_, asked = talk(store, "ann", "2+2?")
+    replies = [turn(store, asked.conversation, asked.id, text, **brief) for text in ("4", "5")]
+    one = store.open_duel("ann", asked.id, replies[0].id, replies[1].id, "random")
+    store.vote("ann", one.id, "left", SLOW_ENOUGH)
+    store.rate("ann", replies[1].id, Rating(thumb=-1, correction="four"))
+    shown = (Message("system", "Be brief."), Message("user", "2+2?"))
+    some = collect(store)
+    assert {row.prompt for row in [*some.pairs, *some.thumbs]} == {shown}
+    talk_ = store.new_conversation("bot", kind="api")  # a program's own system turn stays
+    own = store.add_message(StoredMessage("s", talk_.id, None, "system", "Be long."))
+    asked = store.add_message(StoredMessage("u", talk_.id, own.id, "user", "2+2?"))
+    store.rate("bot", turn(store, talk_.id, asked.id, "6", **brief).id, Rating(thumb=-1))
+    assert collect(store).thumbs[-1].prompt == (Message("system", "Be long."), Message("user", "2+2?"))
+
+
+def test_a_reply_that_its_length_limit_cut_may_lose_but_not_win(store):
+    cut = {"finish_reason": "length"}  # of the right reply
+    voted(store, "ann", "2+2?", "4", "5 and", **cut)
+    voted(store, "ann", "3+3?", "6 and", "5", side="right", **cut)
+    rated(store, "ann", "4+4?", "8 and", Rating(thumb=1, correction="8"), **cut)
+    rated(store, "ann", "5+5?", "11 and", Rating(thumb=-1), **cut)
+    reason = "preferred reply cut at its length limit"
+    assert found(store) == ([("4", "5 and"), ("8", "8 and")], [False], {reason: 2})
+
+
+def test_an_earlier_reply_that_was_cut_off_spoils_no_later_judgement(store):
+    _, reply = talk(store, "ann", "4+4?", "it is", finish_reason="cancelled")
+    more = turn(store, reply.conversation, reply.id, "and doubled?")
+    store.rate("ann", turn(store, reply.conversation, more.id, "16").id, Rating(thumb=1))
+    assert found(store) == ([], [True], {})
+
+
+def test_imports_are_no_spam_and_no_single_persons(store, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    rest = {"rejected": "many", "chosen_side": None}
+    lines = [{"prompt": f"{n}+{n}?", "chosen": str(2 * n), **rest} for n in range(RUN + 1)]
+    lines += [dict(line, chosen="x", rejected=line["chosen"]) for line in lines[:1]]
+    two = [{"prompt": "who?", "chosen": "a", "rejected": "b"}, {"prompt": "who?", "chosen": "b", "rejected": "a"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *two]))
+    import_feedback(store, file)
+    voted(store, "ann", "who?", "a", "b")
+    pairs, _, left_out = found(store)
+    assert len(pairs) == RUN + 3 and left_out == {"contradictory": 1, "duplicate": 1}
+    counts = store.counts()
+    assert abs(counts["left_wins"] - counts["right_wins"]) <= 2  # without a side they take turns
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
