@@ -110,7 +110,7 @@ def take_snapshot(run: Run, registry: Registry, live: Version) -> Snapshot:
                         remedy=f"let people judge replies first: {run.command('serve')}")  # fmt: skip
     since, until = float(live.data.get("until", 0.0)), time.time()
     with FeedbackStore(path, create=False) as store:
-        judgements = collect(store, since)
+        judgements = collect(store)
     found, left_out = preferences_of(judgements), dict(judgements.left_out)
     known = {_key(pair) for old in earlier_snapshots(run, registry, live) for pair in [*old.pairs, *old.held_out]}
     new = [pair for pair in found if _key(pair) not in known]
