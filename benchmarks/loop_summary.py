@@ -88,7 +88,7 @@ def draw(result: Record) -> Canvas:
         for key, (label, color) in sets.items():
             axes[0, 1].plot(rounds, result["accuracy"][key], color=color, marker="o", label=label)
         axes[0, 1].legend(loc="upper left")
-        axes[0, 1].set(title="Held-out pairs that the reward model gets right", xlabel="round", ylabel="share")
+        axes[0, 1].set(title="What the reward model gets right", xlabel="round", ylabel="share of held-out pairs")
         for axis in axes.flat:
             axis.set_xticks(list(rounds), ["start", *(str(n) for n in rounds[1:])])
     return figure
