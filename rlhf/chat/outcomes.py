@@ -7,8 +7,9 @@
 A thumb on a reply whose version routing had chosen is an outcome, 1 or 0; thumbs of one conversation form one group,
 since they are not independent. A duel between two versions is one outcome for each, in one group: 1 and 0, or a half
 each. What nobody judged is no outcome; nor is "both bad", which says nothing of who is better; nor what may not train
-because of what it is (`rlhf.chat.judgements`): spam, blocked turns, cut-off replies. A conversation that its owner has
-hidden goes on counting: what people hide may depend on who answered.
+because of what it is (`rlhf.chat.judgements`): spam, blocked turns, cut-off replies; nor what was imported, whose
+versions were chosen elsewhere. A conversation that its owner has hidden goes on counting: what people hide may depend
+on who answered.
 """
 
 import threading
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from rlhf.chat.ab_test import Outcome
 from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
-from rlhf.chat.judgements import one_sided, unfair, unfit
+from rlhf.chat.judgements import IMPORTED, one_sided, unfair, unfit
 
 FRESH_SECONDS = 5.0
 """How old what is given may be: other servers may write to the same store."""
@@ -94,7 +95,7 @@ class Outcomes:
                     yield Outcome(version, value, uniform=True, time=at, group=duel.id, begun=begun, duel=True)
 
     def _duels(self) -> Iterator[tuple[Duel, Result]]:
-        votes = self.store.duels(voted=True)
+        votes = [duel for duel in self.store.duels(voted=True) if duel.user != IMPORTED]
         runs = one_sided(votes)
         for duel in votes:
             if duel not in self._results:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage, new_id
-from rlhf.chat.judgements import RUN
+from rlhf.chat.judgements import IMPORTED, RUN
 from rlhf.chat.outcomes import Outcomes
 
 
@@ -106,7 +106,7 @@ def fight(store, choice, latency_ms, user="ann", **right):
 
 
 def test_spam_promotes_nobody(store):
-    """A script that votes at once, or always for one side; what is cut off or blocked. One honest vote is left."""
+    """Nor a script that always gives one side, what is cut off or blocked, or an imported file. One vote is left."""
     for _ in range(5):
         fight(store, "right", 1)
         fight(store, "tie", 1)
@@ -114,6 +114,7 @@ def test_spam_promotes_nobody(store):
         fight(store, "right", 5000, user="bob")
     fight(store, "right", 5000, finish_reason="error")
     fight(store, "right", 5000, blocked=True)
+    fight(store, "right", None, user=IMPORTED)
     fight(store, "left", 5000)
     assert Outcomes(store).results() == [("ppo", "v1", 1.0)]
     assert [(outcome.version, outcome.value) for outcome in Outcomes(store).since(0)] == [("ppo", 1.0), ("v1", 0.0)]
