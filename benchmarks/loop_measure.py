@@ -117,8 +117,8 @@ def without_people(run: Run, rounds: int) -> Mapping[str, Path]:
     policy, reward = registry.path(registry.fallback()), registry.reward_path(registry.fallback())
     found: dict[str, Path] = {}
     for name in (f"v{number + 1}" for number in range(rounds)):
-        snapshot = Snapshot.load(run.folder / FOLDER / name / FEEDBACK, run.config)
-        job = replace(making(run, name, snapshot, []), folder=run.folder / "ablation" / name)
+        snapshot = Snapshot.load(run.folder / FOLDER / name / FEEDBACK)
+        job = replace(making(run, name, snapshot), folder=run.folder / "ablation" / name)
         if not (job.folder / "ppo").is_dir():
             say(f"ablation {name}")
             train_policy(job, reward, str(policy))

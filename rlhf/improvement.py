@@ -1,8 +1,8 @@
-"""What the next version is made of: a frozen snapshot of new judgements, old pairs to replay, a folder of its own.
+"""What the next version is made of: a frozen snapshot of judgements, old pairs to replay, a folder of its own.
 
-    snapshot = Snapshot.of(pairs, config, parent="ppo", since=0.0, until=time.time(), left_out={})
-    snapshot.save(folder)                    # pairs.jsonl, snapshot.json
-    job = making(run, "v1", policy=Path("models/tiny/ppo"), snapshot, earlier=[])
+    snapshot = Snapshot.of(new, earlier, config, parent="ppo", left_out={})
+    snapshot.save(folder)                    # pairs.jsonl, held_out.jsonl, earlier.jsonl, snapshot.json
+    job = making(run, "v1", snapshot)
 
 `making` gives a `Run` like any other: its folder is `DIR/versions/v1`, its data are those of the whole run with the
 judgements among the pairs, so the phases `reward` and `ppo` train on it as they are.
@@ -28,55 +28,54 @@ from rlhf.records import Conversation, Demonstration, Preference, Prompt
 from rlhf.registry import FOLDER
 from rlhf.run import Data, Run, Split
 
-PAIRS, ABOUT = "pairs.jsonl", "snapshot.json"
+ABOUT = "snapshot.json"
 SOURCE = "feedback"
+SIDES = ("pairs", "held_out", "earlier")
+"""Fields of a snapshot, and its files."""
 
 
 class Snapshot(NamedTuple):
-    """New judgements as they were when a version was begun."""
+    """Judgements as they were when a version was begun."""
 
     pairs: list[Preference]
-    """To train on."""
+    """New ones, to train on."""
     held_out: list[Preference]
-    """To measure on: prompts of the validation and test splits, and a share of the others."""
+    """New ones, to measure on: prompts of the validation and test splits, and a share of the others."""
+    earlier: list[Preference]
+    """What the version's ancestors have learned from and still stands, to replay."""
     parent: str
     """The version that was live."""
-    since: float
-    """Judgements after this time (Unix, seconds) …"""
-    until: float
-    """… and up to this one."""
     left_out: dict[str, int]
-    """Judgements that made no pair, by reason."""
+    """Judgements that made no new pair, by reason."""
 
     @classmethod
     def of(
-        cls, pairs: Sequence[Preference], config: Config, parent: str, since: float, until: float,
+        cls, new: Sequence[Preference], earlier: Sequence[Preference], config: Config, parent: str,
         left_out: dict[str, int],
     ) -> Self:  # fmt: skip
         """Divide pairs by a hash of what is asked, so that a prompt is on one side whoever asks it, and whenever."""
         sides: tuple[list[Preference], list[Preference]] = ([], [])
-        for pair in pairs:
+        for pair in new:
             sides[_is_held_out(pair, config)].append(pair)
-        return cls(*sides, parent, since, until, left_out)
+        return cls(*sides, [pair for pair in earlier if not _is_held_out(pair, config)], parent, left_out)
 
     def save(self, folder: Path) -> None:
         """Write the pairs in TRL's format, and what there is to say of them."""
-        rows = [*self.pairs, *self.held_out]
-        (folder / PAIRS).write_text("".join(json.dumps(_row(pair)) + "\n" for pair in rows), encoding="utf-8")
-        about = {key: getattr(self, key) for key in ("parent", "since", "until", "left_out")}
+        for name in SIDES:
+            rows = "".join(json.dumps(_row(pair)) + "\n" for pair in getattr(self, name))
+            (folder / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+        about = {key: getattr(self, key) for key in ("parent", "left_out")}
         (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, config: Config) -> Self:
-        """What `save` has written. Raises `UserError` where it is damaged."""
+    def load(cls, folder: Path) -> Self:
+        """What `save` has written, each pair on the side where it was. Raises `UserError` where it is damaged."""
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            parent, since, until, left_out = (about[key] for key in ("parent", "since", "until", "left_out"))
+            return cls(*(_read(folder / f"{name}.jsonl") for name in SIDES), about["parent"], about["left_out"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is no snapshot of judgements.", found=str(error),
                             remedy="start again without --resume") from None  # fmt: skip
-        pairs = jsonl.SOURCE.preferences(SourceSpec(source="jsonl", path=str(folder / PAIRS)))
-        return cls.of([replace(p, source=SOURCE) for p in pairs], config, parent, since, until, left_out)
 
     def counts(self) -> dict[str, Any]:
         """For the registry."""
@@ -84,8 +83,6 @@ class Snapshot(NamedTuple):
             "pairs": dict(Counter(pair.kind for pair in self.pairs)),
             "held_out": len(self.held_out),
             "left_out": self.left_out,
-            "since": self.since,
-            "until": self.until,
         }
 
 
@@ -94,33 +91,37 @@ class JudgedData:
     """`rlhf.run.Data` of a whole run, where the pairs are the new judgements and old pairs that are replayed.
 
     Args:
-        whole: the run's own data.
-        snapshot: the new judgements.
-        earlier: pairs that the version's ancestors have learned from.
-        replay: old pairs for each new one.
-        seed: which of the old pairs.
+        whole: the run's own data; judgements among its pairs are left out, since they come by the snapshot.
+        snapshot: the judgements.
+        config: how many old pairs are replayed, and by its seed, which.
     """
 
     whole: Data
     snapshot: Snapshot
-    earlier: Sequence[Preference] = ()
-    replay: float = 1.0
-    seed: int = 0
+    config: Config
 
     def preferences(self, split: Split, sampler: Sampler | None = None) -> list[Preference]:
-        """Train: the new pairs and the replayed ones. Validation: those held out, and as many old ones."""
+        """Train: the new pairs and the replayed ones. Validation and test: the run's own pairs.
+
+        The new judgements that are held out measure; so they are not in validation, which may choose a checkpoint,
+        unless the run has no pairs but judgements.
+        """
         if split == "train":
             return [*self.snapshot.pairs, *self.replayed()]
-        if split == "test":
-            return self.whole.preferences("test", sampler)
-        return [*self.snapshot.held_out, *self.whole.preferences("validation")[: max(1, len(self.snapshot.held_out))]]
+        own = self._own(split, sampler)
+        return own or self.snapshot.held_out if split == "validation" else own
 
     def replayed(self) -> list[Preference]:
         """Old pairs: half of them judgements of earlier rounds, as far as there are any, the others the run's own."""
-        dice, wanted = random.Random(self.seed), round(self.replay * len(self.snapshot.pairs))
-        judged = dice.sample(list(self.earlier), min(len(self.earlier), wanted // 2))
-        own = self.whole.preferences("train") if wanted > len(judged) else []
+        dice = random.Random(self.config.seed)
+        wanted, earlier = round(self.config.improve.replay * len(self.snapshot.pairs)), self.snapshot.earlier
+        judged = dice.sample(earlier, min(len(earlier), wanted // 2))
+        own = self._own("train") if wanted > len(judged) else []
+        own = [pair for pair in own if not _is_held_out(pair, self.config)]
         return [*judged, *dice.sample(own, min(len(own), wanted - len(judged)))]
+
+    def _own(self, split: Split, sampler: Sampler | None = None) -> list[Preference]:
+        return [pair for pair in self.whole.preferences(split, sampler) if pair.source != SOURCE]
 
     def prompts(self, split: Split) -> list[Prompt]:
         """The run's own, and in training what people have asked, each conversation once."""
@@ -162,10 +163,10 @@ class VersionRun(Run):
         return f"python main.py --phase improve {self.arguments}".strip()
 
 
-def making(run: Run, name: str, snapshot: Snapshot, earlier: Sequence[Preference]) -> VersionRun:
+def making(run: Run, name: str, snapshot: Snapshot) -> VersionRun:
     """The run that makes a version; equal for equal snapshots, so that it can be resumed."""
     config = update_config(run.config, name)
-    data = JudgedData(run.data, snapshot, earlier, config.improve.replay, config.seed)
+    data = JudgedData(run.data, snapshot, config)
     return VersionRun(config, run.folder / FOLDER / name, data, run.resume, run.arguments, whole=run)
 
 
@@ -185,6 +186,14 @@ def update_config(config: Config, name: str) -> Config:
 def _is_held_out(pair: Preference, config: Config) -> bool:
     """Whether a pair is to be measured on. The splits come first: what phase `test` asks is never trained on."""
     return split_of(pair.id, config.data) != "train" or fraction(pair.id, "improve") < config.improve.held_out
+
+
+def _read(file: Path) -> list[Preference]:
+    if not file.stat().st_size:
+        return []
+    return [
+        replace(pair, source=SOURCE) for pair in jsonl.SOURCE.preferences(SourceSpec(source="jsonl", path=str(file)))
+    ]
 
 
 def _row(pair: Preference) -> dict[str, Any]:

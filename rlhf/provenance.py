@@ -23,6 +23,9 @@ _REWARD = (*_SFT, "reward", "data.preferences")
 _SECTIONS = {"base": (*SHARED, "base"), "sft": _SFT, "reward": _REWARD, "ppo": (*_REWARD, "ppo", "data.prompts")}
 """Phase → its own section and those upstream, and keys by themselves; `test` and `report_to` change no weights."""
 
+_OF_VERSIONS = {"feedback": ("improve.held_out", "improve.replay")}
+"""The judgements of a version → what divides them, and how many old pairs come with them."""
+
 _SAME_AS = {"ppo_from_base": "ppo", "rlhf_gpt_neo_model": "ppo", "rlhf_reward_model": "reward"}
 
 UNTRAINED = {"model.device", "data.ood", "data.extra_preferences"}
@@ -34,7 +37,7 @@ Differences = dict[str, tuple[Any, Any]]
 
 def dependencies(result: str) -> tuple[str, ...]:
     """The sections, and single keys, that a result or a merged model depends on."""
-    return _SECTIONS[_SAME_AS.get(result, result)]
+    return (_SECTIONS | _OF_VERSIONS)[_SAME_AS.get(result, result)]
 
 
 def upstream(result: str) -> list[str]:

@@ -41,7 +41,7 @@ from rlhf.version_file import (
 
 __all__ = ["NAME", "Registry", "State", "Version"]
 
-FOLDER, FILE, LOCK = "versions", "registry.json", ".lock"
+FOLDER, FILE, LOCK, MAKING = "versions", "registry.json", ".lock", ".making"
 FALLBACK = "sft"
 RESULTS = (FALLBACK, "ppo")
 """Results of the phases that are versions without being registered, in the order in which they are made."""
@@ -101,15 +101,31 @@ class Registry:
             changed: tuple[Any, ...] = (entry.st_ino, entry.st_mtime_ns, entry.st_size)
         except FileNotFoundError:
             changed = ()
-        return (*changed, *((self.run_folder / name).is_dir() for name in RESULTS))
+        return (*changed, *((self.run_folder / name).is_dir() for name in (*RESULTS, REWARD)))
 
-    def next_name(self) -> str:
-        """v1, v2, …: the first after all that are registered or have something in a folder."""
+    def last_name(self) -> str | None:
+        """Of v1, v2, … the last that is registered or has something in a folder; None where there is none."""
         begun = (self.run_folder / FOLDER).glob("v*/[!.]*")  # hidden is what a kill has left half-written
         folders = [path.parent.name for path in begun]
         names = [*(version.name for version in self._read().versions), *folders]
         numbers = [int(name[1:]) for name in names if re.fullmatch(r"v[0-9]{1,9}", name)]
-        return f"v{max(numbers, default=0) + 1}"
+        return f"v{max(numbers)}" if numbers else None
+
+    def next_name(self) -> str:
+        """The name after the last."""
+        return f"v{int((self.last_name() or 'v0')[1:]) + 1}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While a version is made: nobody else makes one here. Raises `UserError` where another process does."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with (self.file.parent / MAKING).open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"Another process is making a version in {self.run_folder}.",
+                                remedy="wait until it has ended, or choose another --output") from None  # fmt: skip
+            yield
 
     def register(self, version: Version, *, alone: bool = False) -> Version:
         """Add a version whose files are in place, as a candidate.
@@ -208,7 +224,12 @@ class Registry:
                 self._inside(version.reward)
         known = {version.name for version in found.versions}
         later = [_retired(version) for version in self._results() if version.name not in known]
-        return found.model_copy(update={"versions": [*later, *found.versions]})
+        listed = [replace(v, reward=self._reward()) if v.name in RESULTS else v for v in found.versions]
+        return found.model_copy(update={"versions": [*later, *listed]})
+
+    def _reward(self) -> str | None:
+        """The reward model of the results, which may be made after they are listed."""
+        return REWARD if (self.run_folder / REWARD).is_dir() else None
 
     def _seed(self) -> VersionFile:
         versions = self._results()
@@ -219,7 +240,6 @@ class Registry:
 
     def _results(self) -> list[Version]:
         """The results of phases as versions."""
-        reward = REWARD if (self.run_folder / REWARD).is_dir() else None
         found: list[Version] = []
         for name in RESULTS:
             folder = self.run_folder / name
@@ -227,7 +247,7 @@ class Registry:
                 parent = found[-1].name if found else None
                 made = datetime.fromtimestamp(folder.stat().st_mtime, UTC).isoformat(timespec="seconds")
                 config = f"{name}/config.yaml" if (folder / "config.yaml").is_file() else None
-                found.append(Version(name, name, reward, parent, "retired", made, config=config))
+                found.append(Version(name, name, self._reward(), parent, "retired", made, config=config))
         return found
 
     def _with_live(self, found: VersionFile, name: str, history: list[str]) -> VersionFile:

@@ -120,6 +120,27 @@ def test_what_a_phase_leaves_later_is_listed_as_retired_and_can_be_promoted(fold
     assert registry.live().name == "ppo"
 
 
+def test_a_reward_model_made_later_belongs_to_sft_and_ppo(folder):
+    registry = Registry(folder)
+    registry.promote("sft")
+    registry.register(make(folder, "v1"))
+    assert registry.live().reward is None
+    before = registry.stamp()
+    (folder / "reward").mkdir()
+    assert registry.stamp() != before
+    assert registry.reward_path(registry.live()) == folder / "reward" == registry.reward_path(registry.get("ppo"))
+    assert registry.get("v1").reward is None
+
+
+def test_one_version_is_made_at_a_time(folder):
+    with Registry(folder).alone():
+        with pytest.raises(UserError, match="Another process is making a version"), Registry(folder).alone():
+            pass
+        Registry(folder).promote("sft")  # all else goes on
+    with Registry(folder).alone():
+        pass
+
+
 def test_the_stamp_differs_after_each_change_only(folder):
     registry = Registry(folder)
     seen = [registry.stamp()]
@@ -135,7 +156,7 @@ def test_names_go_on_after_all_that_are_there(folder):
     assert registry.next_name() == "v1"
     registry.register(make(folder, "v1"))
     make(folder, "v7")  # not registered: somebody may resume it
-    assert registry.next_name() == "v8"
+    assert registry.last_name() == "v7" and registry.next_name() == "v8"
 
 
 @pytest.mark.parametrize("name", ["", "V1", "../x", "a/b", ".hidden", "-x", "a" * 65, "a\n", "ä", "a\0"])

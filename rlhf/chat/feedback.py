@@ -2,8 +2,8 @@
 
 store = FeedbackStore(run_folder / FILE)
 talk = store.new_conversation("ann")
-store.addmessage_of(StoredMessage("q1", talk.id, None, "user", "2+2?"))
-store.addmessage_of(StoredMessage("a1", talk.id, "q1", "assistant", "4", version="ppo", finish_reason="stop"))
+store.add_message(StoredMessage("q1", talk.id, None, "user", "2+2?"))
+store.add_message(StoredMessage("a1", talk.id, "q1", "assistant", "4", version="ppo", finish_reason="stop"))
 store.rate("ann", "a1", Rating(thumb=1))           # on the disk when the call returns
 store.unrate("ann", "a1")                          # gone from the ratings; both stand in the event log
 

@@ -5,14 +5,15 @@ the others may not, is in `rlhf/chat/judgements.py`.
 """
 
 import logging
-from collections import defaultdict
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf.chat.feedback import FeedbackStore
 from rlhf.chat.judgements import Judgements, Thumb, collect
 from rlhf.config import SourceSpec
+from rlhf.data.formats import Disliked
 from rlhf.data.hh_rlhf import prompts_of
+from rlhf.data.jsonl import pairs_of_rated
 from rlhf.data.rows import locate
 from rlhf.data.source import Source
 from rlhf.errors import UserError
@@ -57,9 +58,9 @@ def preferences_of(found: Judgements) -> list[Preference]:
     """The pairs; and of one prompt, a reply with a thumb up beside each with a thumb down."""
     pairs = [_preference(pair.prompt, pair.chosen, pair.rejected, pair.kind) for pair in found.pairs]
     known = {pair.question for pair in found.pairs}
-    for prompt, good, bad in _apart(found.thumbs):
-        if (prompt, frozenset((good, bad))) not in known:  # who saw them side by side knows better
-            pairs.append(_preference(prompt, good, bad, "thumbs"))
+    for pair in pairs_of_rated([_rated(thumb) for thumb in found.thumbs]):
+        if (pair.prompt, frozenset((pair.chosen, pair.rejected))) not in known:  # side by side, people know better
+            pairs.append(replace(pair, kind="thumbs"))
     return pairs
 
 
@@ -76,16 +77,9 @@ def _preference(prompt: Conversation, chosen: str, rejected: str, kind: str) -> 
     return Preference(prompt_id(prompt), prompt, chosen, rejected, Feedback.name, kind, CATEGORY)
 
 
-def _apart(thumbs: list[Thumb]) -> list[tuple[Conversation, str, str]]:
-    """Prompt, a liked and a disliked reply to it."""
-    by_prompt: dict[Conversation, list[Thumb]] = defaultdict(list)
-    for thumb in thumbs:
-        by_prompt[thumb.prompt].append(thumb)
-    return [
-        (prompt, good.completion, bad.completion)
-        for prompt, replies in by_prompt.items()
-        for good, bad in product([t for t in replies if t.label], [t for t in replies if not t.label])
-    ]
+def _rated(thumb: Thumb) -> Demonstration:
+    kind = Demonstration if thumb.label else Disliked
+    return kind(prompt_id(thumb.prompt), thumb.prompt, thumb.completion, CATEGORY, Feedback.name, float(thumb.label))
 
 
 SOURCE = Feedback()

@@ -50,7 +50,7 @@ class JSONL(Source):
         records = list(_records(spec))
         pairs = [record for record in records if isinstance(record, Preference)]
         rated = [record for record in records if isinstance(record, Demonstration)]
-        return pairs or _pairs_of_rated(rated) or _holds_no(spec, _PAIRS)
+        return pairs or pairs_of_rated(rated) or _holds_no(spec, _PAIRS)
 
     def prompts(self, spec: SourceSpec) -> list[Prompt]:
         """The prompts; of demonstrations and pairs, what they reply to, each conversation once."""
@@ -120,7 +120,8 @@ def _first(rows: Iterator[Row], spec: SourceSpec) -> Row:
     return row
 
 
-def _pairs_of_rated(rows: list[Demonstration]) -> list[Preference]:
+def pairs_of_rated(rows: list[Demonstration]) -> list[Preference]:
+    """Of the replies to one conversation, each beside each that is worse; thumbs do not say by how much."""
     by_prompt: dict[Conversation, list[tuple[float, Demonstration]]] = defaultdict(list)
     for row in rows:
         if row.quality is not None:
@@ -131,8 +132,9 @@ def _pairs_of_rated(rows: list[Demonstration]) -> list[Preference]:
         for (high, better), (low, worse) in itertools.combinations(best_first, 2):
             if high > low and better.completion != worse.completion:
                 sides = (better.completion, worse.completion)
+                margin = None if isinstance(worse, Disliked) else high - low
                 pairs.append(Preference(better.id, better.prompt, *sides, better.source, category=better.category,
-                                        margin=high - low))  # fmt: skip
+                                        margin=margin))  # fmt: skip
     return pairs
 
 

@@ -5,6 +5,7 @@
 
 Everything is made from the live version: its reward model goes on with the new pairs and some old ones, PPO starts from
 its policy and is held near it. The result is registered as the last step, as a candidate. What is live does not change.
+One version is made at a time; a second process is refused.
 """
 
 import json
@@ -22,7 +23,7 @@ from rlhf.improvement import Snapshot, VersionRun, making, update_config
 from rlhf.phases.head_to_head import Side, head_to_head
 from rlhf.phases.ppo import train_policy
 from rlhf.phases.reward import update
-from rlhf.records import Preference
+from rlhf.records import Conversation, Preference
 from rlhf.registry import FOLDER, Registry, Version
 from rlhf.rewards.specs import uses_model
 from rlhf.run import Run
@@ -40,15 +41,18 @@ def run_phase(run: Run) -> dict[str, float]:
     """
     check_trainer_sections(update_config(run.config, "v1"))
     registry = Registry(run.folder)
-    live = registry.live()
+    with registry.alone():
+        return _improve(run, registry, registry.live())
+
+
+def _improve(run: Run, registry: Registry, live: Version) -> dict[str, float]:
     reward = registry.reward_path(live)
     if reward is None or not reward.is_dir():
         raise UserError(f"The live version {live.name} has no reward model to go on from.",
                         expected=str(reward or run.folder / "reward"),
                         remedy=f"run: {run.command('reward')}")  # fmt: skip
     name, snapshot = _begun(run, registry, live) if run.resume else _begin(run, registry, live)
-    earlier = [pair for old in earlier_snapshots(run, registry, live) for pair in old.pairs]
-    job = making(run, name, snapshot, earlier)
+    job = making(run, name, snapshot)
     old, new = Side(registry.path(live), reward), Side(job.folder / "ppo", job.folder / "reward")
     print(f"{name}: {len(snapshot.pairs)} new pairs, {len(snapshot.held_out)} to measure on; parent {live.name}")
     _step(job, 1, "reward", lambda: update(job, old.reward))
@@ -78,28 +82,28 @@ def _begin(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
             remedy=f"judge more replies ({run.command('serve')}), or --set improve.min_pairs={max(1, found)}",
         )
     name = registry.next_name()
-    making(run, name, snapshot, []).publish(FEEDBACK, snapshot.save)
+    making(run, name, snapshot).publish(FEEDBACK, snapshot.save)
     return name, snapshot
 
 
 def _begun(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
-    """The newest version that has its judgements and is not registered; where there is none, a new one."""
-    known = {version.name for version in registry.versions()}
-    folders = [path.parent for path in (run.folder / FOLDER).glob(f"v*/{FEEDBACK}") if path.parent.name not in known]
-    if not folders:
+    """The last version, if it has its judgements and is not registered; else a new one."""
+    name = registry.last_name()
+    folder = run.folder / FOLDER / (name or "")
+    if name is None or any(version.name == name for version in registry.versions()) or not (folder / FEEDBACK).is_dir():
         print("no version was begun and not finished: a new one is")
         return _begin(run, registry, live)
-    folder = max(folders, key=lambda path: (path / FEEDBACK).stat().st_mtime)
-    snapshot = Snapshot.load(folder / FEEDBACK, run.config)
+    snapshot = Snapshot.load(folder / FEEDBACK)
     if snapshot.parent != live.name:
         raise UserError(f"{folder} was begun from version {snapshot.parent}, and now {live.name} is live.",
                         remedy="start again without --resume")  # fmt: skip
-    print(f"going on with {folder.name}")
-    return folder.name, snapshot
+    making(run, name, snapshot).is_up_to_date(FEEDBACK)
+    print(f"going on with {name}")
+    return name, snapshot
 
 
 def take_snapshot(run: Run, registry: Registry, live: Version) -> Snapshot:
-    """The judgements since those of the live version, less what it or its ancestors have learned from.
+    """All judgements that stand: the new ones, and those that the live version or its ancestors have learned from.
 
     Raises:
         UserError: there is no database of judgements, or it is none of ours.
@@ -108,15 +112,19 @@ def take_snapshot(run: Run, registry: Registry, live: Version) -> Snapshot:
     if not path.is_file():
         raise UserError(f"There are no judgements: {path} does not exist.",
                         remedy=f"let people judge replies first: {run.command('serve')}")  # fmt: skip
-    since, until = float(live.data.get("until", 0.0)), time.time()
     with FeedbackStore(path, create=False) as store:
         judgements = collect(store)
-    found, left_out = preferences_of(judgements), dict(judgements.left_out)
-    known = {_key(pair) for old in earlier_snapshots(run, registry, live) for pair in [*old.pairs, *old.held_out]}
+    found, left_out, before = (
+        preferences_of(judgements),
+        dict(judgements.left_out),
+        earlier_snapshots(run, registry, live),
+    )
+    learned = {_key(pair) for old in before for pair in old.pairs}
+    known = learned | {_key(pair) for old in before for pair in old.held_out}
     new = [pair for pair in found if _key(pair) not in known]
     if len(new) < len(found):
-        left_out["learned before"] = len(found) - len(new)
-    return Snapshot.of(new, run.config, live.name, since, until, left_out)
+        left_out["known to an earlier version"] = len(found) - len(new)
+    return Snapshot.of(new, [pair for pair in found if _key(pair) in learned], run.config, live.name, left_out)
 
 
 def earlier_snapshots(run: Run, registry: Registry, live: Version) -> list[Snapshot]:
@@ -125,13 +133,13 @@ def earlier_snapshots(run: Run, registry: Registry, live: Version) -> list[Snaps
     version: Version | None = live
     while version is not None:
         folder = run.folder / FOLDER / version.name / FEEDBACK
-        found += [Snapshot.load(folder, run.config)] if folder.is_dir() else []
+        found += [Snapshot.load(folder)] if folder.is_dir() else []
         version = registry.get(version.parent) if version.parent else None
     return found
 
 
-def _key(pair: Preference) -> tuple[str, str, str]:
-    return pair.id, pair.chosen, pair.rejected
+def _key(pair: Preference) -> tuple[Conversation, str, str]:
+    return pair.prompt, pair.chosen, pair.rejected
 
 
 def _step(job: VersionRun, number: int, name: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:

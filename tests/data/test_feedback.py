@@ -139,7 +139,7 @@ def test_a_disliked_reply_is_not_imitated_but_makes_a_pair(tmp_path):
     [liked] = jsonl.SOURCE.demonstrations(file)
     assert (liked.prompt, liked.completion) == (ask("2+2?"), "4")
     [pair] = jsonl.SOURCE.preferences(file)
-    assert (pair.chosen, pair.rejected) == ("4", "5")
+    assert (pair.chosen, pair.rejected, pair.margin) == ("4", "5", None)  # a thumb does not say how much worse
     assert [(p.prompt, p.reference) for p in jsonl.SOURCE.prompts(file)] == [(ask("2+2?"), "4"), (ask("3+3?"), None)]
     assert jsonl.SOURCE.texts(file) == ["2+2?\n\n4"]
 
