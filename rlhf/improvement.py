@@ -72,7 +72,8 @@ class Snapshot(NamedTuple):
         """What `save` has written, each pair on the side where it was. Raises `UserError` where it is damaged."""
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            return cls(*(_read(folder / f"{name}.jsonl") for name in SIDES), about["parent"], about["left_out"])
+            new, held_out, earlier = (_read(folder / f"{name}.jsonl") for name in SIDES)
+            return cls(new, held_out, earlier, about["parent"], about["left_out"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is no snapshot of judgements.", found=str(error),
                             remedy="start again without --resume") from None  # fmt: skip

@@ -34,7 +34,7 @@ SAMPLED = 0.7
 
 
 class Refused(UserError):
-    """A prompt of the user's own that a guardrail blocks."""
+    """A text of the user's own, a prompt to duel on or a correction, that a guardrail blocks."""
 
     def __init__(self, block: Block) -> None:
         super().__init__(block.reply)

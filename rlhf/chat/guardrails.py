@@ -121,7 +121,7 @@ class Guardrails:
         return self.check_message(text)
 
     def check_message(self, text: str) -> Block | None:
-        """The same, however many messages there are."""
+        """The same, whatever the rate; for what is no message, too, such as a correction."""
         most = self.settings.max_characters
         if len(text) > most:
             return Block("length", f"That is too long for me: {len(text)} characters. Please use at most {most}.")

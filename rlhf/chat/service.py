@@ -199,8 +199,16 @@ class ChatService:
     # --- judgements ---------------------------------------------------------------------------------------------
 
     def rate(self, user: str, message_id: str, rating: Rating, key: str | None = None) -> Rating:
-        """Judge a reply, in place of an earlier judgement. Raises `NotFound`, `StoreFull`."""
+        """Judge a reply, in place of an earlier judgement.
+
+        Raises:
+            Refused: a guardrail blocks the correction, from which a model would learn.
+            NotFound, StoreFull: nothing was stored.
+        """
         self.replies.owned_message(user, message_id)
+        if block := self.guardrails.check_message(rating.correction or ""):
+            self.answering.log("blocked", side="correction", reason=block.reason, user=user, message=message_id)
+            raise Refused(block)
         self.keeper.need_kept(message_id)
         given = self.store.rate(user, message_id, rating, key=key)
         self.outcomes.changed()

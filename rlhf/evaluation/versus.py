@@ -16,8 +16,10 @@ from rlhf.evaluation.statistics import bootstrap_ci, paired_wins
 from rlhf.evaluation.terminal import aligned
 
 Metrics = dict[str, float]
-JUDGED = ("gold", "reward")
-"""Measures of which more is better, and which decide, the first one that there is."""
+GOLD, REWARD, OLD_REWARD = "gold", "reward", "old reward"
+"""Measures of which more is better: by a judge, by the reward model that the new version was trained for, by the one
+before it."""
+JUDGED = (GOLD, REWARD, OLD_REWARD)
 PARENT, DIFFERENCE, LOW, HIGH, WINS = "parent", "difference", "low", "high", "wins"
 
 
@@ -67,13 +69,28 @@ def duel_table(metrics: Mapping[str, float], new: str, old: str) -> str:
 
 
 def verdict(metrics: Mapping[str, float], new: str, old: str) -> str:
-    """Better, worse, or not to be told apart; by gold where there is a judge, else by the new reward model."""
-    name = next((key for key in JUDGED if f"{key}/{LOW}" in metrics), None)
-    if name is None:
+    """Better, worse, or not to be told apart by the gold judge; without one, only who scores higher by which model."""
+    if f"{GOLD}/{LOW}" in metrics:
+        said = {"+": f"{new} is better than {old}", "-": f"{new} is worse than {old}"}
+        return f"{said.get(_sign(metrics, GOLD), _ALIKE.format(new, old))} by the gold judge{_spread(metrics, GOLD)}."
+    models = {REWARD: f"the reward model that {new} was trained for", OLD_REWARD: f"that of {old}"}
+    found = []
+    for name in (name for name in models if f"{name}/{LOW}" in metrics):
+        said = {"+": f"{new} scores higher than {old}", "-": f"{new} scores lower than {old}"}
+        found.append(f"{said.get(_sign(metrics, name), _ALIKE.format(new, old))} by {models[name]}"
+                     f"{_spread(metrics, name)}.")  # fmt: skip
+    if not found:
         return f"{new} was not compared with {old}."
-    low, high = metrics[f"{name}/{LOW}"], metrics[f"{name}/{HIGH}"]
-    by = "gold judge" if name == "gold" else "reward model"
-    where = f"by the {by}, on held-out prompts: {metrics[f'{name}/{DIFFERENCE}']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    if low > 0:
-        return f"{new} is better than {old} {where}."
-    return f"{new} is worse than {old} {where}." if high < 0 else f"{new} and {old} cannot be told apart {where}."
+    return " ".join([*found, "Which one is better, people's judgements have to show."])
+
+
+_ALIKE = "{} and {} cannot be told apart"
+
+
+def _sign(metrics: Mapping[str, float], name: str) -> str:
+    return "+" if metrics[f"{name}/{LOW}"] > 0 else "-" if metrics[f"{name}/{HIGH}"] < 0 else ""
+
+
+def _spread(metrics: Mapping[str, float], name: str) -> str:
+    difference, low, high = (metrics[f"{name}/{part}"] for part in (DIFFERENCE, LOW, HIGH))
+    return f", on held-out prompts: {difference:+.3f} [{low:+.3f}, {high:+.3f}]"

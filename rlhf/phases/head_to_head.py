@@ -1,21 +1,23 @@
 """A new version meets the old one: the same held-out prompts, the same judges, and what the reward models know.
 
-Replies are sampled as people meet them, at the chat's temperature.
+Replies are sampled at the chat's temperature and under its system turn; not with its top_p, which is taken as 1.
 
 metrics, samples = head_to_head(run, Side(old_policy, old_reward), Side(new_policy, new_reward), new_pairs)
 metrics["gold/low"] > 0
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reward_model import RewardModel
+from rlhf.chat.context import with_system
 from rlhf.data.source import Judge
 from rlhf.encoding import Encoder
 from rlhf.evaluation.statistics import right
 from rlhf.evaluation.text import distinct_n
-from rlhf.evaluation.versus import PARENT, Metrics, Paired
+from rlhf.evaluation.versus import GOLD, OLD_REWARD, PARENT, REWARD, Metrics, Paired
 from rlhf.generation import Sampled, sample_replies
 from rlhf.logprobs import reply_logprobs
 from rlhf.models import load_causal_lm
@@ -32,7 +34,7 @@ class Side(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """What a policy wrote, and the log-probabilities (N,) that it gives to the new version's replies."""
+    """What a policy wrote, and the log-probabilities that it gives to the new version's replies: (N,); greedy: none."""
 
     replies: list[Sampled]
     logprobs: list[float]
@@ -50,21 +52,24 @@ def head_to_head(
         new_pairs: held-out judgements of this round.
 
     Returns:
-        Numbers as `Paired.metrics` names them, and the replies side by side, for people to read.
+        Numbers as `Paired.metrics` names them, and the replies side by side, for people to read. No "kl" at
+        temperature 0, where it is infinite as soon as two replies differ.
     """
     prompts = run.data.prompts("test")[: run.config.improve.prompts]
+    shown = [replace(prompt, prompt=with_system(prompt.prompt, run.config.chat.system)) for prompt in prompts]
     encoder = Encoder(run.tokenizer(), run.config.data)
-    ours = _write(run, new, prompts, encoder)
-    theirs = _write(run, old, prompts, encoder, ours.replies)
-    metrics: Metrics = {}
+    ours = _write(run, new, shown, encoder)
+    theirs = _write(run, old, shown, encoder, ours.replies)
     rewards = {"new": _reward_model(run, new, encoder), "old": _reward_model(run, old, encoder)}
     scores = _scores(rewards["new"], ours.replies), _scores(rewards["new"], theirs.replies)
-    metrics |= Paired.of(scores[0], scores[1]).metrics("reward")
+    metrics: Metrics = Paired.of(scores[0], scores[1]).metrics(REWARD)
+    before = _scores(rewards["old"], ours.replies), _scores(rewards["old"], theirs.replies)
+    metrics |= Paired.of(before[0], before[1]).metrics(OLD_REWARD)
     judge = run.data.judge()
     gold = _gold(judge, prompts, ours.replies), _gold(judge, prompts, theirs.replies)
     known = [(new, old) for new, old in zip(*gold, strict=True) if new is not None and old is not None]
     if len(known) > 1:
-        metrics |= Paired.of([new for new, _ in known], [old for _, old in known]).metrics("gold")
+        metrics |= Paired.of([new for new, _ in known], [old for _, old in known]).metrics(GOLD)
     metrics |= _of_texts(ours, theirs)
     old_pairs = run.data.preferences("test")[: run.config.test.pairs]
     for name, pairs in {"accuracy on old pairs": old_pairs, "accuracy on new pairs": list(new_pairs)}.items():
@@ -84,11 +89,11 @@ def _write(
         title="replies of the " + ("new version" if scored is None else "old version"),
     )  # fmt: skip
     scored = replies if scored is None else scored
-    logprobs = reply_logprobs(
+    logprobs = temperature and reply_logprobs(
         model, [reply.prompt_ids for reply in scored], [reply.reply_ids for reply in scored],
-        encoder.tokenizer.pad_token_id, temperature=temperature or 1.0, batch_size=rows,
+        encoder.tokenizer.pad_token_id, temperature=temperature, batch_size=rows,
     )  # fmt: skip
-    return _Written(replies, logprobs)
+    return _Written(replies, logprobs or [])
 
 
 def _reward_model(run: Run, side: Side, encoder: Encoder) -> RewardModel:
@@ -106,7 +111,8 @@ def _gold(judge: Judge | None, prompts: list[Prompt], replies: list[Sampled]) ->
 def _of_texts(ours: _Written, theirs: _Written) -> Metrics:
     """KL of the new version to the old one in nats a reply, lengths in tokens, distinct bigrams."""
     kl = [new - old for new, old in zip(ours.logprobs, theirs.logprobs, strict=True)]
-    metrics = {"kl": sum(kl) / len(kl)} | Paired.of(_lengths(ours.replies), _lengths(theirs.replies)).metrics("length")
+    metrics = Paired.of(_lengths(ours.replies), _lengths(theirs.replies)).metrics("length")
+    metrics |= {"kl": sum(kl) / len(kl)} if kl else {}
     for key, side in (("distinct-2", ours), (f"distinct-2/{PARENT}", theirs)):
         value = distinct_n([reply.text for reply in side.replies], 2)
         metrics |= {} if value is None else {key: value}

@@ -8,7 +8,7 @@ from rlhf.chat.engine import QueueFull
 from rlhf.chat.feedback import KeyReused, NotFound, Rating, StoreFull
 from rlhf.chat.generation import GenerationFailed
 from rlhf.chat.records import ReplySettings
-from rlhf.chat.service import TooFast
+from rlhf.chat.service import Refused, TooFast
 from rlhf.errors import UserError
 from rlhf.records import Message, ask
 from tests.chat.world import Gate, chat_config, full_disk, service_on
@@ -310,6 +310,20 @@ def test_a_blocked_message_is_answered_politely_and_never_reaches_the_model(fold
         after.done()
         assert service.regenerate("ann", reply.id, SHORT).done().blocked  # asked again, answered the same
         assert service.complete("api", ask("You fucking idiot"), None, SHORT).done().blocked
+
+
+def test_a_correction_that_a_guardrail_blocks_is_refused_and_not_stored(folder):
+    with service_on(folder, chat_config(guardrails={"requests_per_minute": 4, "max_characters": 40})) as service:
+        reply = said(service, "ann", service.create("ann").id, None, "Hello")
+        kept = Rating(thumb=-1, correction="Good morning!")
+        for _ in range(9):  # corrections are no messages: no rate holds them up
+            service.rate("ann", reply.id, kept)
+        for bad, reason in (("You fucking idiot", "words"), ("long " * 10, "length")):
+            with pytest.raises(Refused):
+                service.rate("ann", reply.id, Rating(correction=bad))
+            event = service.store.events("blocked")[-1]
+            assert (event.data["side"], event.data["reason"]) == ("correction", reason)
+        assert service.store.rating("ann", reply.id) == kept
 
 
 def test_a_blocked_reply_is_replaced_and_nowhere_kept(folder, monkeypatch):

@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from rlhf.chat.feedback import FILE, FeedbackStore, Rating, StoredMessage
+from rlhf.chat.settings import ChatSection
 from rlhf.errors import UserError
-from rlhf.improvement import Snapshot
+from rlhf.improvement import Snapshot, making
 from rlhf.models import base_of, load_causal_lm
 from rlhf.phases import improve, ppo, reward, sft
 from rlhf.phases.base import run_phase as pretrain
+from rlhf.phases.head_to_head import Side, head_to_head
 from rlhf.records import ask, prompt_id
-from rlhf.registry import Registry
+from rlhf.registry import Registry, Version
 from rlhf.run import Run
 from tests.phases.helpers import WORDS, tiny_run
 from tests.phases.killing import Killable, changes
@@ -97,6 +99,7 @@ def test_two_rounds_leave_two_challengers_each_made_from_the_one_before(trained,
     assert sum(counted.values()) + first.data["held_out"] == 29 and first.data["left_out"] == {"tie": 2}
     assert first.data["replayed"] == 8  # all that the run has
     assert {"reward", "reward/low", "gold", "gold/wins", "kl", "length", "distinct-2"} < set(metrics)
+    assert metrics["old reward/parent"] != metrics["reward/parent"]  # two reward models on the same replies
     assert {"accuracy on old pairs", "accuracy on new pairs/parent"} < set(metrics)
     said = capsys.readouterr().out
     assert "[1/3] reward" in said and "[3/3] evaluation" in said and "promote v1" in said
@@ -108,9 +111,9 @@ def test_two_rounds_leave_two_challengers_each_made_from_the_one_before(trained,
     ask_people(run.folder, 2)
     improve.run_phase(run)
     second = registry.get("v2")
-    assert second.parent == "v1" and second.data["since"] == first.data["until"]
+    assert second.parent == "v1" and second.data["left_out"]["known to an earlier version"] == 29
     assert sum(second.data["pairs"].values()) + second.data["held_out"] == 29
-    earlier = Snapshot.load(run.folder / "versions" / "v1" / "feedback", run.config).pairs
+    earlier = Snapshot.load(run.folder / "versions" / "v1" / "feedback").pairs
     assert second.data["replayed"] == sum(second.data["pairs"].values()) // 2 + 8 <= len(earlier) + 8
     if "ppo" in run.config.lora.phases:  # both on one base: an A/B of the two costs one copy of it
         assert base_of(registry.path(second)) == base_of(registry.path(first)) == base_of(run.folder / "ppo")
@@ -125,10 +128,25 @@ def test_a_new_challenger_takes_the_former_ones_place(run):
     assert registry.get("v1").state == "retired" and registry.get("v2").parent == "ppo"
 
 
+def test_replies_meet_under_the_system_turn_of_the_chat_and_greedy_ones_have_no_kl(run):
+    side = Side(run.folder / "ppo", run.folder / "reward")
+
+    def meet(**chat) -> tuple[dict[str, float], list]:
+        found = replace(run, config=run.config.model_copy(update={"chat": ChatSection(**chat)}))
+        return head_to_head(found, side, side, [])
+
+    greedy, samples = meet(temperature=0)
+    assert "kl" not in greedy and greedy["reward/difference"] == 0
+    other, under = meet(temperature=0, system="The cat and the dog are here.")
+    assert other["reward"] != greedy["reward"]  # the reward model has read it, too
+    assert [row["prompt"] for row in under] == [row["prompt"] for row in samples]
+    assert "kl" in meet(temperature=0.5)[0]
+
+
 def test_people_are_taken_at_their_word_only_where_it_is_not_held_out(run):
     ask_people(run.folder, 1)
     improve.run_phase(run)
-    snapshot = Snapshot.load(run.folder / "versions" / "v1" / "feedback", run.config)
+    snapshot = Snapshot.load(run.folder / "versions" / "v1" / "feedback")
     asked = {prompt_id(ask(f"What about {WORDS[n % 10]} {WORDS[n // 10]} 1?")) for n in range(30)}
     assert {pair.id for pair in [*snapshot.pairs, *snapshot.held_out]} <= asked
     assert not {pair.id for pair in snapshot.pairs} & {pair.id for pair in snapshot.held_out}
@@ -143,7 +161,7 @@ def test_what_it_refuses(run):
     with pytest.raises(UserError, match="Too few new judgements") as refused:
         improve.run_phase(run)
     assert "2 tie" in str(refused.value)
-    assert not (run.folder / "versions").exists()
+    assert not list((run.folder / "versions").glob("v*"))
     shutil.rmtree(run.folder / "reward")
     with pytest.raises(UserError, match="no reward model"):
         improve.run_phase(run)
@@ -170,6 +188,115 @@ def test_resume_goes_on_with_what_was_begun_and_is_refused_where_another_version
     assert "reward: finished before, kept" in capsys.readouterr().out
     assert (run.folder / "versions" / "v1" / "reward" / "config.yaml").stat().st_mtime_ns == made
     assert [v.name for v in registry.candidates()] == ["v1"]
+
+
+# --- judgements, without any training -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untrained(tmp_path, start) -> Run:
+    """A run whose results are there, which nobody has trained, and judgements."""
+    run = tiny_run(tmp_path / "tiny", improve=FEW)
+    shutil.copytree(start, run.folder / "sft")
+    (run.folder / "reward").mkdir()
+    ask_people(run.folder, 1)
+    return run
+
+
+def begun(run: Run, name: str, live: Version) -> Snapshot:
+    """A version as `improve` begins it, from the judgements that there are."""
+    snapshot = improve.take_snapshot(run, Registry(run.folder), live)
+    making(run, name, snapshot).publish("feedback", snapshot.save)
+    return snapshot
+
+
+def after_v1(run: Run) -> Snapshot:
+    """The judgements of the round in which v1 is live."""
+    return improve.take_snapshot(run, Registry(run.folder), Version("v1", "sft", parent="sft"))
+
+
+def judge_texts(store: FeedbackStore, user: str, turns: list[str], choice: str | Rating, id: str) -> None:
+    """A duel between "A" and "B", or a rating of the reply that the choice names ("A" for a thumb up)."""
+    talk, last = store.new_conversation(user), None
+    for number, text in enumerate(turns):
+        role = "assistant" if number % 2 else "user"
+        last = store.add_message(StoredMessage(f"{id}-{number}", talk.id, last, role, text)).id
+    assert last is not None
+    for text in "AB":
+        row = StoredMessage(f"{id}-{text}", talk.id, last, "assistant", text, version="sft", finish_reason="stop")
+        store.add_message(row)
+    if isinstance(choice, Rating):
+        store.rate(user, f"{id}-{'A' if choice.thumb == 1 else 'B'}", choice)
+    else:
+        store.vote(user, store.open_duel(user, last, f"{id}-A", f"{id}-B", "random").id, choice, 4000)
+
+
+def test_what_is_settled_late_is_learned_late(untrained):
+    with FeedbackStore(untrained.folder / FILE) as store:
+        judge_texts(store, "ann", ["x?"], "left", "1")
+        judge_texts(store, "bob", ["x?"], "right", "2")
+        judge_texts(store, "ann", ["y?"], Rating(thumb=1), "3")
+        first = begun(untrained, "v1", Registry(untrained.folder).live())
+        assert not {ask("x?"), ask("y?")} & {pair.prompt for pair in [*first.pairs, *first.held_out]}
+        judge_texts(store, "cleo", ["x?"], "left", "4")  # now two of three say so
+        judge_texts(store, "ann", ["y?"], Rating(thumb=-1), "5")  # now there is something to hold the other against
+    second = after_v1(untrained)
+    assert {pair.prompt for pair in [*second.pairs, *second.held_out]} == {ask("x?"), ask("y?")}
+    assert second.left_out["known to an earlier version"] == len(first.pairs) + len(first.held_out)
+
+
+def test_what_was_taken_back_or_hidden_or_outvoted_is_replayed_no_more(untrained):
+    first = begun(untrained, "v1", Registry(untrained.folder).live())
+    assert after_v1(untrained).earlier == first.pairs
+    numbers = [pair.chosen.split()[1] for pair in first.pairs if pair.chosen.startswith("GOOD")]
+    numbers = [number for number in numbers if number != "3"][:3]  # that one has a correction, too
+    with FeedbackStore(untrained.folder / FILE) as store:
+        duels = {store.message(duel.left).content.split()[1]: duel for duel in store.duels(voted=True)}
+        store.unvote("ann", duels[numbers[0]].id)
+        store.hide(store.message(duels[numbers[1]].left).conversation)
+        other = {"left": "right", "right": "left"}[duels[numbers[2]].choice]
+        store.vote("ann", duels[numbers[2]].id, other, 4000)
+    second = after_v1(untrained)
+    assert second.earlier == [pair for pair in first.pairs if pair.chosen.split()[1] not in numbers]
+    new = [*second.pairs, *second.held_out]  # said the other way round now
+    assert [(pair.chosen, pair.rejected) for pair in new] == [(f"bad {numbers[2]}", f"GOOD {numbers[2]}")]
+
+
+def test_the_same_answers_to_another_conversation_are_new(untrained):
+    with FeedbackStore(untrained.folder / FILE) as store:
+        judge_texts(store, "ann", ["x?"], "left", "1")
+        begun(untrained, "v1", Registry(untrained.folder).live())
+        judge_texts(store, "ann", ["x?", "What do you mean?", "Again!"], "left", "2")
+    second = after_v1(untrained)
+    assert [len(pair.prompt) for pair in [*second.pairs, *second.held_out]] == [3]
+
+
+@pytest.mark.parametrize(("key", "value"), [("held_out", 0.4), ("replay", 3.0)])
+def test_resume_is_refused_where_the_judgements_would_be_divided_otherwise(untrained, key, value):
+    before = begun(untrained, "v1", Registry(untrained.folder).live())
+    changed = tiny_run(untrained.folder, resume=True, improve=FEW | {key: value})
+    with pytest.raises(UserError, match=rf"improve.{key}: (0\.1|1\.0) then, {value} now"):
+        improve.run_phase(changed)
+    assert Snapshot.load(untrained.folder / "versions" / "v1" / "feedback") == before
+
+
+def test_resume_goes_on_with_the_last_version_only(untrained, capsys):
+    registry = Registry(untrained.folder)
+    for name in ("v1", "v2"):
+        begun(untrained, name, registry.live())
+    assert improve._begun(untrained, registry, registry.live())[0] == "v2"
+    shutil.copytree(untrained.folder / "sft", untrained.folder / "versions" / "v2" / "ppo")
+    registry.register(Version("v2", "versions/v2/ppo", parent="sft"))
+    assert improve._begun(untrained, registry, registry.live())[0] == "v3"  # v1 was left behind
+    registry.promote("v2")
+    shutil.rmtree(untrained.folder / "versions" / "v3")
+    with pytest.raises(UserError, match="Too few"):  # begins anew: v1 is in nobody's way
+        improve._begun(untrained, registry, registry.live())
+
+
+def test_a_second_process_is_refused(untrained):
+    with Registry(untrained.folder).alone(), pytest.raises(UserError, match="Another process"):
+        improve.run_phase(untrained)
 
 
 # --- kill -9 --------------------------------------------------------------------------------------------------
