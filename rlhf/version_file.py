@@ -40,7 +40,7 @@ class Version:
     created: str = ""
     """ISO 8601, UTC."""
     data: dict[str, Any] = field(default_factory=dict)
-    """What it has learned from: pairs by kind, since when, what was left out."""
+    """What it has learned from: pairs by kind, how many were held out or replayed, what was left out."""
     config: str | None = None
     """Its configuration file; relative to the run folder."""
     metrics: dict[str, float] = field(default_factory=dict)

@@ -76,7 +76,7 @@ def _begin(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
     found, wanted = len(snapshot.pairs), run.config.improve.min_pairs
     if found < wanted:
         raise UserError(
-            f"Too few new judgements to learn from since {live.name} was made.",
+            f"Too few new judgements to learn from, besides those that {live.name} knows.",
             expected=f"{wanted} pairs to train on (improve.min_pairs)",
             found=f"{found}, and {len(snapshot.held_out)} held out; left out: {_in_words(snapshot.left_out)}",
             remedy=f"judge more replies ({run.command('serve')}), or --set improve.min_pairs={max(1, found)}",
