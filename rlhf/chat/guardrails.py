@@ -40,7 +40,9 @@ LONGEST_WORD = 40
 """Characters of an unfinished word that are held back; scripts without spaces would else be held back to the end."""
 LOOK_BACK = 200
 """Characters before what is new that the word list is shown again, since what it knows may reach across a space."""
-_UNFINISHED_WORD = re.compile(r"\w*\Z")
+LOOK_AHEAD = 3
+"""Words after a bad one before it counts: of "summa cum laude" the list minds the middle, but not all three."""
+_UNFINISHED_WORD = re.compile(r"\S*\Z")
 _SENTENCES = re.compile(r".*[.!?。\n]", re.DOTALL)
 
 
@@ -148,8 +150,9 @@ class Guardrails:
 class WrittenCheck:
     """How much of a reply may be shown while it is being written; belongs to one reply and one thread.
 
-    The word list is asked at the end of each word. A classifier, which needs to see what is meant, is asked at the end
-    of each sentence, and nothing is shown before. The whole reply is checked once more when it is finished.
+    The word list is asked at the end of each word. What it finds is held back, and blocks the reply once a few words
+    have not made it harmless. A classifier, which needs to see what is meant, is asked at the end of each sentence, and
+    nothing is shown before. The whole reply is checked once more when it is finished.
     """
 
     def __init__(self, guardrails: Guardrails) -> None:
@@ -158,6 +161,8 @@ class WrittenCheck:
         self._guardrails = guardrails
         self._text = ""
         self._shown = 0
+        self._held: int | None = None
+        """Length of the text when the word list first minded what has not been shown."""
 
     def add(self, delta: str) -> str:
         """What may be shown after this much more was written."""
@@ -166,9 +171,19 @@ class WrittenCheck:
         ready = _end_of_sentences(self._text) if sentences else _end_of_words(self._text)
         if self.block or ready <= self._shown:
             return ""
-        start = 0 if sentences else max(0, self._shown - LOOK_BACK)
-        self.block = self._guardrails.check_output(self._text[start:ready])
-        return self._release(ready)
+        found = self._guardrails.check_output(self._text[:ready]) if sentences or self._suspicious(ready) else None
+        if found is None:
+            self._held = None
+            return self._release(ready)
+        if self._held is None:
+            self._held = ready
+        if sentences or len(self._text[self._held : ready].split()) >= LOOK_AHEAD:
+            self.block = found
+        return ""
+
+    def _suspicious(self, ready: int) -> bool:
+        """Whether the word list minds something near the end; at a cut within a word it may be mistaken."""
+        return self._guardrails.check_output(self._text[max(0, self._shown - LOOK_BACK) : ready]) is not None
 
     def finish(self) -> str:
         """What may be shown at the end of the reply."""

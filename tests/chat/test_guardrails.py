@@ -151,6 +151,32 @@ def test_nothing_of_a_coarse_word_is_shown():
     assert shown(check, ["What the f", "uck"]) == ["What the ", "", ""] and check.block
 
 
+def test_a_word_is_not_mistaken_for_its_end():
+    """The list minds "bs" by itself, and 200 characters before the end of each later word is a "bs" of "jobs"."""
+    text = "jobs " * 40 + "a " + "jobs " * 10
+    check = Guardrails(GuardrailSection()).while_written()
+    assert "".join(shown(check, text)) == text and check.block is None
+
+
+HARMLESS = ["jobs", "canals", "a class", "Moby Dick", "summa cum laude", "pussy willow", "to cock the gun", "a s", "end."]
+"""Whole, they pass; parts of them do not."""
+
+
+@given(words=st.lists(st.sampled_from(HARMLESS), min_size=20, max_size=60), step=st.integers(1, 9))
+def test_what_passes_whole_passes_in_pieces(words, step):
+    guardrails, text = Guardrails(GuardrailSection()), " so ".join(words)
+    assert guardrails.check_output(text) is None
+    check = guardrails.while_written()
+    assert "".join(shown(check, [text[at : at + step] for at in range(0, len(text), step)])) == text
+    assert check.block is None
+
+
+def test_a_bad_word_blocks_before_the_end():
+    check = Guardrails(GuardrailSection()).while_written()
+    pieces = [check.add(word + " ") for word in "What the fuck is this now then".split()]
+    assert "".join(pieces) == "What the " and check.block  # and no later than three words after it
+
+
 @given(deltas=st.lists(st.text(max_size=12), max_size=12))
 def test_a_reply_that_passes_is_shown_whole_and_nothing_twice(deltas):
     check = Guardrails(GuardrailSection(words=False)).while_written()
