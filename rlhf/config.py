@@ -389,7 +389,12 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+def plain_values(config: Config) -> dict[str, Any]:
+    """The resolved configuration as it may be written down: without the server's token."""
+    return config.model_dump(mode="json", exclude={"serve": {"token"}})
+
+
 def save_config(config: Config, folder: Path) -> None:
     """Write the resolved configuration as `folder/config.yaml`."""
-    values = config.model_dump(mode="json")
+    values = plain_values(config)
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

@@ -296,6 +296,14 @@ def test_what_is_saved_is_read_back_equal(path, tmp_path):
     assert load_config(tmp_path / "config.yaml") == config
 
 
+def test_the_token_is_not_written_down(tmp_path):
+    config = load_config(FILES[0], ["serve.token=not-to-be-told", "serve.port=8123"])
+    save_config(config, tmp_path)
+    assert "not-to-be-told" not in (tmp_path / "config.yaml").read_text()
+    again = load_config(tmp_path / "config.yaml")
+    assert (again.serve.token, again.serve.port) == (None, 8123)
+
+
 # --- what passes through to the trainers ----------------------------------------------------------------------
 
 

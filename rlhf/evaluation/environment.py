@@ -15,12 +15,13 @@ PACKAGES = (
     "sacrebleu", "rouge-score", "glin-profanity", "numpy", "scipy",
 )  # fmt: skip
 
+_TOKEN = re.compile(r"(?<=\bserve\.token=).+", re.DOTALL)
 _ABSOLUTE = re.compile(r"(?<![\w./:~-])/[^\s,;:'\"\])}]+")
 
 
 def command(arguments: Sequence[str]) -> str:
     """The command line, `sys.argv` given, as a shell takes it and others may see it."""
-    return shlex.join(["python", *(publishable(part) for part in arguments)])
+    return shlex.join(["python", *(publishable(_TOKEN.sub("TOKEN", part)) for part in arguments)])
 
 
 def publishable(value: Any) -> Any:

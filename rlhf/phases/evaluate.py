@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from reward_model import RewardModel
+from rlhf.config import plain_values
 from rlhf.data.source import Judge
 from rlhf.encoding import Encoder
 from rlhf.evaluation import environment
@@ -67,7 +68,7 @@ def run_phase(run: Run) -> dict[str, float]:
         absent=environment.publishable(absent),
         pairs=pairs,
         curves={phase: read_metrics(run.folder / phase / METRICS_FILE) for phase in PHASES},
-        config=environment.publishable(run.config.model_dump(mode="json")),
+        config=environment.publishable(plain_values(run.config)),
         results=environment.publishable(_other_settings(run)),
         seeds={"seed": run.config.seed},
         command=environment.command(sys.argv),

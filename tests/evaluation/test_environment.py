@@ -20,6 +20,10 @@ def test_the_command_can_be_pasted_into_a_shell() -> None:
     assert command(typed) == ("python main.py --set 'data.demonstrations=[a.jsonl, b.jsonl]' --output models/mine")
 
 
+def test_the_token_is_not_published() -> None:
+    assert command(["main.py", "--set", "serve.token=a secret"]) == "python main.py --set serve.token=TOKEN"
+
+
 def test_no_absolute_path_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     typed = [f"{tmp_path}/main.py", "--output", f"{tmp_path}/models/x", "--set", "data.text=[/home/me/a.txt,/etc/b]"]
