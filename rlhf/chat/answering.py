@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 from rlhf.chat.context import with_system
 from rlhf.chat.engine import Engine
-from rlhf.chat.feedback import NotFound, StoredMessage, StoreFull, new_id
+from rlhf.chat.feedback import NotFound, StoredMessage, new_id
 from rlhf.chat.generation import Generation
 from rlhf.chat.guardrails import Block, Guardrails
-from rlhf.chat.keeping import Keeper
+from rlhf.chat.keeping import CANNOT_NOW, Keeper
 from rlhf.chat.records import Reply, ReplySettings
 from rlhf.chat.scorer import Judged, Scorer
 from rlhf.chat.turns import Deadlines, Ending, Turn
+from rlhf.errors import UserError
 from rlhf.records import Conversation, Message
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,13 @@ class Answering:
         """The turn of a reply that was asked for: it is read, stopped in time, and stored by `finish`."""
 
         def end(turn: Turn, ending: Ending) -> StoredMessage:
-            with self._lock:
-                self.running.pop(turn.id, None)
             message = self._written(turn, asked, ending)
-            self._note(message, ending)
-            return finish(turn, message, ending)
+            try:
+                return finish(turn, message, ending)
+            finally:  # the reply is what counts: what is said of it comes second
+                with self._lock:
+                    self.running.pop(turn.id, None)
+                self._note(message, ending)
 
         turn = Turn(user, user_message, new_id(), asked.generation, self.guardrails.while_written(), end)
         turn.prompt = asked.shown
@@ -133,17 +136,12 @@ class Answering:
             row = Judged(prompt, reply.content, reply.finish_reason == "stop")
             self.scorer.later(row, lambda reward: self._reward(reply.id, reward))
 
-    def in_use(self) -> set[str]:
-        """Versions that are answering now."""
-        with self._lock:
-            return {turn.version for turn in self.running.values() if turn.version}
-
     def log(self, kind: str, **data: Any) -> None:
-        """Add a line to the event log; on a full disk, to the program's only."""
+        """Add a line to the event log; where that cannot be, to the program's only."""
         try:
             self.keeper.store.log(kind, **data)
-        except StoreFull:
-            log.warning("not in the event log, which is full: %s %s", kind, data)
+        except UserError as error:
+            log.warning("not in the event log: %s %s: %s", kind, data, str(error).splitlines()[0])
 
     def close(self) -> None:
         """Stop the replies that run; what there is of them is stored."""
@@ -191,7 +189,7 @@ class Answering:
     def _reward(self, message: str, reward: float) -> None:
         try:
             self.keeper.store.set_reward(message, reward)
-        except (NotFound, StoreFull) as error:
+        except (NotFound, *CANNOT_NOW) as error:
             log.warning("a reward is not kept: %s", error)
 
 

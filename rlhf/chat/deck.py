@@ -59,6 +59,7 @@ class Deck:
         self.duels, self.sampled, self.settings, self.rng = duels, sampled, settings, rng
         self._stock: deque[Offer] = deque()
         self._wanted, self._closed = threading.Event(), threading.Event()
+        self._asked: list[Asked] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -88,9 +89,10 @@ class Deck:
             self._stock.clear()
 
     def close(self) -> None:
-        """Draw no more."""
+        """Draw no more, and stop what is being drawn."""
         self._closed.set()
         self._wanted.set()
+        self._cancel()
         if self._thread:
             self._thread.join()
 
@@ -104,6 +106,8 @@ class Deck:
             for offer, pair in drawn
         ]
         differing = [(offer, pair) for offer, pair in pairs if pair and pair[0].text != pair[1].text]
+        if self._closed.is_set():
+            return
         gaps = self._gaps([(offer.conversation, pair) for offer, pair in differing])
         order = sorted(range(len(gaps)), key=gaps.__getitem__)
         with self._lock:
@@ -135,21 +139,27 @@ class Deck:
                 log.exception("the prompts of the next duels are random")
 
     def _replies(self, prompt: Conversation, pair: tuple[Arm, Arm]) -> tuple[Reply, Reply] | None:
-        """Both replies; None where one cannot be had."""
+        """Both replies; None where one cannot be had, or nobody wants them any more."""
         answering = self.duels.answering
-        asked: list[Asked] = []
+        self._asked = []
         try:
             while answering.engine.stats().waiting and not self._closed.wait(PAUSE):
                 pass  # people go first
             for arm in pair:
-                how = replace(self.sampled, seed=arm.seed)
-                asked.append(answering.ask(in_tree(prompt), Chosen(arm.version), how))
-            left, right = (one.generation.result() for one in asked)
-            return left, right
+                if not self._closed.is_set():
+                    how = replace(self.sampled, seed=arm.seed)
+                    self._asked.append(answering.ask(in_tree(prompt), Chosen(arm.version), how))
+            if self._closed.is_set():  # perhaps too late for `close` to see the last one
+                self._cancel()
+            replies = [one.generation.result() for one in self._asked]
+            return None if self._closed.is_set() else (replies[0], replies[1])
         except (QueueFull, GenerationFailed, UserError):
-            for one in asked:
-                one.generation.cancel()
+            self._cancel()
             return None
+
+    def _cancel(self) -> None:
+        for one in list(self._asked):
+            one.generation.cancel()
 
     def _gaps(self, pairs: Sequence[tuple[Conversation, tuple[Reply, Reply]]]) -> list[float]:
         """How far apart the rewards of each pair are; empty without a reward model."""

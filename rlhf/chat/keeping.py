@@ -1,9 +1,9 @@
-"""The store, and what it had no room for: on a full disk the chat goes on, from memory.
+"""The store, and what it could not take: on a full disk, or while another process writes, the chat goes on from memory.
 
     message, kept = keeper.add(message)      # kept False: said, but on no disk
     keeper.path(message.id)                  # finds both kinds
 
-What could not be written is tried again before each later write, in order. What is still unwritten when the server
+What could not be written, messages and conversations, is tried again before each later write, in order. What is still unwritten when the server
 ends is lost, and whoever wrote it was told so. A judgement is never taken on trust: rating what is not kept fails.
 """
 
@@ -13,11 +13,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rlhf.chat.feedback import FeedbackStore, NotFound, StoredConversation, StoredMessage, StoreFull, new_id
+from rlhf.chat.feedback import (
+    FeedbackStore,
+    NotFound,
+    StoreBusy,
+    StoredConversation,
+    StoredMessage,
+    StoreFull,
+    new_id,
+)
 from rlhf.chat.feedback_records import Kind
+from rlhf.errors import UserError
 
 log = logging.getLogger(__name__)
 
+CANNOT_NOW = (StoreFull, StoreBusy)
+"""What passes: later the same can be written."""
 MOST_UNKEPT = 2000
 """Messages held in memory; beyond them the oldest are forgotten."""
 
@@ -41,10 +52,10 @@ class Keeper:
         return len(self._messages)
 
     def new_conversation(self, user: str, kind: Kind = "chat", key: str | None = None) -> StoredConversation:
-        """A conversation; where there is no room, one that lasts as long as the server."""
+        """A conversation; where there is no room, one in memory until there is."""
         try:
             return self.store.new_conversation(user, kind=kind, key=key)
-        except StoreFull as error:
+        except CANNOT_NOW as error:
             self._warn(error)
         with self._lock:
             return self._in_memory(user, kind)
@@ -65,7 +76,7 @@ class Keeper:
                 for message in stored:
                     self.store.add_message(message)
             return stored, True
-        except StoreFull as error:
+        except CANNOT_NOW as error:
             self._warn(error)
         with self._lock:
             made = self._in_memory(user, "api")
@@ -79,18 +90,19 @@ class Keeper:
 
     def conversations(self, user: str) -> list[StoredConversation]:
         """Of a user, newest first."""
-        here = [made for made in self._conversations.values() if made.user == user and made.kind == "chat"]
-        return sorted([*here, *self.store.conversations(user)], key=lambda one: one.updated, reverse=True)
+        here = [made for made in list(self._conversations.values()) if made.user == user and made.kind == "chat"]
+        found = {made.id: made for made in (*here, *self.store.conversations(user)) if not made.hidden}
+        return sorted(found.values(), key=lambda one: one.updated, reverse=True)
 
     def add(self, message: StoredMessage, key: str | None = None) -> tuple[StoredMessage, bool]:
         """Store a message; as it is stored, and whether it is. Raises `KeyReused`."""
         with self._lock:
-            behind = bool(self._messages) and not self._catch_up()
+            behind = bool(self._messages or self._conversations) and not self._catch_up()
             if not behind or message.parent not in self._messages:
                 if message.conversation not in self._conversations:
                     try:
                         return self.store.add_message(message, key=key), True
-                    except StoreFull as error:
+                    except CANNOT_NOW as error:
                         self._warn(error)
             self._messages[message.id] = message
             while len(self._messages) > MOST_UNKEPT:
@@ -110,7 +122,8 @@ class Keeper:
         """Refuse to judge what is in memory only. Raises `StoreFull`."""
         if not self.is_kept(id):
             raise StoreFull(
-                "This reply is not kept, so it cannot be judged: the disk is full.", remedy="free some space"
+                "This reply is not kept, so it cannot be judged: the disk is full, or the store busy.",
+                remedy="free some space",
             )
 
     def is_in_memory(self, conversation: str) -> bool:
@@ -120,13 +133,17 @@ class Keeper:
     def hide(self, conversation: str) -> None:
         """Take a conversation off the list."""
         with self._lock:
-            if self._conversations.pop(conversation, None) is None:
-                self.store.hide(conversation)
+            if conversation in self._conversations:
+                self._conversations[conversation] = replace(self._conversations[conversation], hidden=True)
+                return
+        self.store.hide(conversation)
 
     def messages(self, conversation: str) -> list[StoredMessage]:
         """The whole tree, oldest first."""
         here = [message for message in list(self._messages.values()) if message.conversation == conversation]
-        return [*([] if conversation in self._conversations else self.store.messages(conversation)), *here]
+        stored = [] if conversation in self._conversations else self.store.messages(conversation)
+        there = {message.id for message in stored}  # some of them may have been written just now
+        return [*stored, *(message for message in here if message.id not in there)]
 
     def path(self, id: str) -> list[StoredMessage]:
         """From the root to a message. Raises `NotFound`."""
@@ -139,12 +156,16 @@ class Keeper:
 
     def _catch_up(self) -> bool:
         """Write what had no room; False where there is still none."""
+        try:
+            for talk in list(self._conversations.values()):
+                self.store.add_conversation(talk)
+                del self._conversations[talk.id]
+        except CANNOT_NOW:
+            return False
         for message in list(self._messages.values()):
-            if message.conversation in self._conversations:
-                continue
             try:
                 self.store.add_message(message)
-            except StoreFull:
+            except CANNOT_NOW:
                 return False
             except (NotFound, ValueError):  # its parent was forgotten
                 log.warning("message %s cannot be stored any more: what it answers is lost", message.id)
@@ -167,7 +188,7 @@ class Keeper:
                 return
         try:
             self.store.assign(conversation, version)
-        except StoreFull as error:
+        except CANNOT_NOW as error:
             self._warn(error)
 
     def name(self, conversation: str, title: str) -> None:
@@ -178,5 +199,5 @@ class Keeper:
                 return
         self.store.rename(conversation, title)
 
-    def _warn(self, error: StoreFull) -> None:
+    def _warn(self, error: UserError) -> None:
         log.error("%s; the chat goes on, and what is said is not kept", str(error).splitlines()[0])

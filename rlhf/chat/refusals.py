@@ -27,6 +27,7 @@ STATUS = {
     "QueueFull": 429,
     "EngineClosed": 503,
     "StoreBusy": 503,
+    "TimeoutError": 503,
     "StoreFull": 507,
 }
 """Class of an error of the service, the engine or the store → status. Other `UserError`s are 400."""

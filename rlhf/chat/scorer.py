@@ -8,8 +8,10 @@ scorer.score([(prompt, reply, True)])        # [0.7]; None without a reward mode
 
 import copy
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,6 @@ from transformers import PreTrainedTokenizerFast
 from reward_model import RewardModel
 from rlhf.config import Config
 from rlhf.encoding import Encoder
-from rlhf.errors import UserError
 from rlhf.records import Conversation
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ BATCH = 16
 """Replies scored at a time: the chat goes before, and it computes on the same processor."""
 MOST_WAITING = 1000
 """Replies that may wait for their reward; beyond them some stay without."""
+CLOSING_SECONDS = 3.0
+"""For the rewards that are still to come when the server stops."""
 
 
 class Judged(NamedTuple):
@@ -57,6 +60,7 @@ class Scorer:
         self._model: RewardModel | None = None
         self._lock = threading.Lock()
         self._waiting: queue.Queue[tuple[Judged, Callable[[float], None]] | None] = queue.Queue(MOST_WAITING)
+        self._until = math.inf
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
         self._thread.start()
 
@@ -73,7 +77,7 @@ class Scorer:
         if folder is not None:
             try:
                 model = RewardModel.load(folder, self.tokenizer, self.precision, self.device)
-            except (UserError, OSError, RuntimeError) as error:
+            except Exception as error:  # whatever a broken folder makes the libraries raise
                 log.error("replies get no rewards: %s", error)
         with self._lock:
             self._model, self.folder = model, folder
@@ -96,8 +100,9 @@ class Scorer:
                 log.warning("%d replies wait for their rewards already; one more gets none", MOST_WAITING)
 
     def close(self) -> None:
-        """Score what waits, and end."""
+        """Score what waits, for a few seconds, and end; what is left stays without."""
         if self._thread.is_alive():
+            self._until = time.monotonic() + CLOSING_SECONDS
             self._waiting.put(None)
             self._thread.join()
 
@@ -108,7 +113,8 @@ class Scorer:
             while len(batch) < BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
             going = None not in batch
-            self._tell([item for item in batch if item is not None])
+            if time.monotonic() < self._until:
+                self._tell([item for item in batch if item is not None])
 
     def _tell(self, batch: list[tuple[Judged, Callable[[float], None]]]) -> None:
         try:

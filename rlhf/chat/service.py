@@ -17,7 +17,6 @@ import logging
 import random
 import secrets
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, NotFound, Rating, StoredConversation, StoredMessage
 from rlhf.chat.feedback_records import Choice
 from rlhf.chat.guardrails import Guardrails
+from rlhf.chat.health import Health
 from rlhf.chat.keeping import Keeper
 from rlhf.chat.once import Once
 from rlhf.chat.outcomes import Outcomes
@@ -42,7 +42,7 @@ from rlhf.chat.scorer import Scorer
 from rlhf.chat.serving import Serving
 from rlhf.chat.turns import Turn
 from rlhf.config import Config
-from rlhf.records import Conversation, Prompt, ask
+from rlhf.records import Conversation, Prompt
 from rlhf.registry import Registry
 
 __all__ = ["ChatService", "ConversationView", "DuelResult", "NoDuel", "Refused", "TooFast"]
@@ -115,6 +115,7 @@ class ChatService:
         self.deck = Deck(prompts, duels, sampled, config.serve, rng)
         self.serving.on_change = self.deck.clear
         self.arena = Arena(duels, self.deck, self.replies)
+        self._health = Health(engine, lambda: self.serving.live, config.serve.timeout_s)
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -270,19 +271,16 @@ class ChatService:
         self._watcher.start()
 
     def health(self) -> dict[str, Any]:
-        """Generate one token. Raises as `Engine.submit`, `GenerationFailed`, or `TimeoutError`."""
-        began = time.perf_counter()
-        one_token = ReplySettings(temperature=0, max_tokens=1)
-        generation = self.engine.submit(ask("Hello"), self.serving.live, one_token, urgent=True)
-        generation.result(self.config.serve.timeout_s)
-        return {"status": "ok", "version": self.serving.live, "seconds": time.perf_counter() - began}
+        """Generate one token, or say how it went within the last second. Raises as `Engine.submit`, `GenerationFailed`, or `TimeoutError`."""
+        version, seconds = self._health.seconds()
+        return {"status": "ok", "version": version, "seconds": seconds}
 
     def close(self) -> None:
         """Stop what runs, and store it; engine and store stay open for whoever made them."""
         self._stopping.set()
+        self.answering.close()
+        self.deck.close()
         if self._watcher:
             self._watcher.join()
-        self.deck.close()
-        self.answering.close()
         if self.scorer:
             self.scorer.close()

@@ -52,6 +52,7 @@ class Serving:
         self._came: dict[str, float] = {}
         self._substitutes: dict[str, str] = {}
         self._stamp: Any = None
+        self._trouble = ""
         self._lock = threading.Lock()
         self._follow()
 
@@ -75,12 +76,15 @@ class Serving:
                 if any(self._misbehaved(name) or self._decided(name) for name in self.arms[1:]):
                     self._follow()
                 self._unload()
+                self._trouble = ""
             except UserError as error:  # the registry: what answers goes on answering
-                log.error("the versions cannot be checked: %s", error)
+                if str(error) != self._trouble:  # it is tried again and again
+                    log.error("the versions cannot be checked: %s", error)
+                self._trouble = str(error)
 
     def _follow(self) -> None:
-        """Load what the registry says should answer."""
-        self._stamp = self.registry.stamp()
+        """Load what the registry says should answer. What fails here is tried again at the next look."""
+        stamp = self.registry.stamp()
         live = self.registry.live()
         if not self._load(live):
             live = self._instead_of(live)
@@ -99,6 +103,7 @@ class Serving:
             self.arms = arms
             log.info("answering: %s", ", ".join(arms))
             self.on_change()
+        self._stamp = stamp
 
     def _load(self, version: Version) -> bool:
         if version.name in self.engine.versions:
@@ -179,7 +184,7 @@ class Serving:
 
     def _unload(self) -> None:
         """Free what does not answer any more and has nothing left to finish."""
-        needed = {*self.arms, *self._substitutes.values(), *self.answering.in_use()}
+        needed = {*self.arms, *self._substitutes.values(), *self.engine.in_use()}
         retired = {version.name for version in self.registry.versions() if version.state == "retired"}
         for name in self.engine.versions:
             if name in retired - needed:

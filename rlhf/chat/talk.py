@@ -27,6 +27,11 @@ class Talk(Ledger):
 
         return self._once(user, key, ["new_conversation", title, kind], act, lambda kept: StoredConversation(**kept))
 
+    def add_conversation(self, made: StoredConversation) -> None:
+        """Store one that was held elsewhere, as it is; does nothing where it is there already."""
+        with self._db.writing() as c:
+            insert(c, "conversations", asdict(made), "ON CONFLICT (id) DO NOTHING")
+
     def conversations(self, user: str, kind: Kind = "chat") -> list[StoredConversation]:
         """A user's conversations, the one used last first; hidden ones are left out."""
         with self._db.reading() as c:

@@ -1,5 +1,8 @@
 """What a full disk holds back: kept in memory, written in order once there is room, forgotten in time."""
 
+import fcntl
+from dataclasses import replace
+
 import pytest
 
 from rlhf.chat import keeping
@@ -44,18 +47,37 @@ def test_what_had_no_room_is_written_in_order_later(keeper):
     assert keeper.unkept == 0 and keeper.store.path(third.id) == [first, second, third]
 
 
-def test_a_conversation_made_on_a_full_disk_lasts_as_long_as_the_server(keeper):
+def test_a_conversation_made_on_a_full_disk_is_written_when_there_is_room(keeper):
     with full_disk():
         talk = keeper.new_conversation("ann")
-    asked, kept = keeper.add(message(talk.id, None))
-    reply, also = keeper.add(message(talk.id, asked.id))
-    assert not kept and not also and keeper.path(reply.id) == [asked, reply]
-    keeper.assign(talk.id, "ppo")
-    keeper.name(talk.id, "Hello")
-    assert keeper.conversation(talk.id).version == "ppo"
-    assert [found.title for found in keeper.conversations("ann")] == ["Hello"] and keeper.conversations("bob") == []
-    keeper.hide(talk.id)
-    assert keeper.conversations("ann") == []
+        asked, kept = keeper.add(message(talk.id, None))
+        reply, also = keeper.add(message(talk.id, asked.id))
+        assert not kept and not also and keeper.path(reply.id) == [asked, reply]
+        keeper.assign(talk.id, "ppo")
+        keeper.name(talk.id, "Hello")
+        assert keeper.conversation(talk.id).version == "ppo" and keeper.is_in_memory(talk.id)
+        assert [found.title for found in keeper.conversations("ann")] == ["Hello"] and keeper.conversations("bob") == []
+        hidden = keeper.new_conversation("ann")
+        keeper.hide(hidden.id)
+    keeper.need_kept(reply.id)
+    assert keeper.store.path(reply.id) == [asked, reply] == keeper.messages(talk.id) and keeper.unkept == 0
+    assert keeper.store.conversation(talk.id) == replace(talk, title="Hello", version="ppo", updated=reply.created)
+    assert keeper.store.conversation(hidden.id).hidden and [one.id for one in keeper.conversations("ann")] == [talk.id]
+
+
+def test_a_busy_store_loses_nothing(keeper, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.database.WAIT_S", 0.05)
+    talk = keeper.new_conversation("ann")
+    with open(f"{keeper.store.file}-lock") as other:  # another process writes
+        fcntl.flock(other, fcntl.LOCK_EX)
+        asked, kept = keeper.add(message(talk.id, None))
+        new = keeper.new_conversation("ann")
+        turns, also = keeper.add_history("api", [message("", None)])
+        keeper.assign(talk.id, "ppo")
+        assert not kept and not also and keeper.messages(talk.id) == [asked] and keeper.is_in_memory(new.id)
+    keeper.need_kept(asked.id)
+    assert keeper.store.path(asked.id) == [asked] and keeper.store.path(turns[0].id) == turns
+    assert {one.id for one in keeper.store.conversations("ann")} == {talk.id, new.id}
 
 
 def test_a_program_s_conversation_on_a_full_disk(keeper):
