@@ -186,6 +186,20 @@ def test_the_least_sure_of_a_round_are_kept_and_shown_as_scored(scored, monkeypa
     assert scored.duel("ann", None, SHORT).chosen_by == "random"  # nothing left in stock
 
 
+def test_closing_stops_the_round_that_is_drawn(scored):
+    gate = Gate(scored.engine, "ppo")
+    scored.deck._want()
+    assert gate.reached.wait(60)
+    closing = threading.Thread(target=scored.deck.close)
+    closing.start()
+    while not scored.deck._closed.is_set() or not all(one.generation.row.dropped for one in scored.deck._asked):
+        closing.join(0.01)
+    gate.gone()
+    closing.join(60)
+    assert not closing.is_alive() and scored.deck.stock == 0
+    assert scored.engine.stats().replies <= 2  # not all 16
+
+
 def test_the_gap_is_the_difference_of_the_rewards(scored):
     replies = [scored.engine.reply(ask("Why?"), "ppo", ReplySettings(seed=seed, max_tokens=8)) for seed in (1, 2)]
     rows = [Judged(ask("Why?"), reply.text, reply.finish_reason == "stop") for reply in replies]

@@ -1,5 +1,6 @@
 """The scorer: rewards as the reward model gives them, in the background, by whichever model is live."""
 
+import math
 import threading
 
 import pytest
@@ -53,10 +54,35 @@ def test_later_tells_each_its_own(scorer, tokenizer, tmp_path):
     assert [told["a"], told["b"]] == pytest.approx(scorer.score(ROWS), abs=1e-5)
 
 
-def test_a_broken_reward_model_is_not_used(scorer, tmp_path, caplog):
+@pytest.mark.parametrize("config", [None, "{", '{"model_type": "gpt_neo", "attention_types": 3}'])
+def test_a_broken_reward_model_is_not_used(scorer, tmp_path, caplog, config):
     (tmp_path / "reward").mkdir()
+    if config:
+        (tmp_path / "reward" / "config.json").write_text(config)
     scorer.use(tmp_path / "reward")
     assert not scorer.ready and "no rewards" in caplog.text
+
+
+def test_closing_does_not_wait_for_all_that_wait(scorer, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.scorer.CLOSING_SECONDS", 0)
+    scorer.use(save_reward(tmp_path / "reward", tokenizer))
+    begun, going_on, told = threading.Event(), threading.Event(), []
+
+    def first(reward):
+        begun.set()
+        going_on.wait(60)
+
+    scorer.later(ROWS[0], first)
+    assert begun.wait(60)
+    for _ in range(100):
+        scorer.later(ROWS[1], told.append)
+    closing = threading.Thread(target=scorer.close)
+    closing.start()
+    while scorer._until == math.inf:
+        closing.join(0.01)
+    going_on.set()
+    closing.join(60)
+    assert not closing.is_alive() and told == []
 
 
 def test_a_fault_in_one_reward_does_not_end_the_others(scorer, tokenizer, tmp_path):

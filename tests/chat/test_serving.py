@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf.chat.feedback import Rating, StoredMessage, new_id
+from rlhf.chat.feedback import Rating, StoreBusy, StoredMessage, new_id
 from rlhf.chat.records import ReplySettings
 from rlhf.errors import UserError
 from rlhf.registry import Registry
@@ -88,6 +88,39 @@ def test_a_version_is_not_unloaded_while_it_answers(service, folder, tokenizer):
     assert turn.message.finish_reason == "cancelled"
     service.check_versions()
     assert service.engine.versions == ("v1",)
+
+
+def test_a_version_is_not_unloaded_before_its_reply_is_stored(service, folder, tokenizer, monkeypatch):
+    """The question is written to the disk between asking the engine and having a turn."""
+    registry, add = add_challenger(folder, tokenizer), service.keeper.add
+
+    def slowly(message, key=None):
+        if message.role == "user":
+            registry.promote("v1")
+            service.check_versions()
+        return add(message, key)
+
+    monkeypatch.setattr(service.keeper, "add", slowly)
+    talk = service.create("ann").id
+    reply = service.say("ann", talk, None, "Hello", ReplySettings(max_tokens=300)).done()
+    assert (reply.version, reply.finish_reason) == ("ppo", "length")
+    service.check_versions()
+    assert service.engine.versions == ("v1",)
+
+
+def test_what_fails_while_the_registry_is_followed_is_tried_again(service, folder, tokenizer, monkeypatch, caplog):
+    add_challenger(folder, tokenizer)
+
+    def busy(**_):
+        raise StoreBusy("busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.store, "replies", busy)
+        for _ in range(3):
+            service.check_versions()
+    assert service.serving.arms == ("ppo",) and caplog.text.count("cannot be checked") == 1
+    service.check_versions()
+    assert service.serving.arms == ("ppo", "v1")
 
 
 def test_a_challenger_that_cannot_be_loaded_is_retired(service, folder, tokenizer):
