@@ -172,6 +172,10 @@ def next_duel_prompt(call: Call) -> NextPrompt:
     return NextPrompt.of(call.service.next_duel_prompt(call.user))
 
 
+def other_duel_prompt(call: Call) -> NextPrompt:
+    return NextPrompt.of(call.service.next_duel_prompt(call.user, other=True))
+
+
 def open_duel(call: Call) -> Response | DuelAnswer:
     with call.slots.held() as slot:
         settings = reply_settings(call, call.body.settings)
@@ -268,6 +272,8 @@ ROUTES = (
     Route("DELETE", RATING, unrate, "Take the judgement back.", RatingAnswer, errors=(404, *WRITES)),
     Route("GET", "/api/duels/next", next_duel_prompt, "The prompt that a duel would be about.", NextPrompt,
           errors=(404,)),
+    Route("POST", "/api/duels/next", other_duel_prompt, "Another prompt, in place of the one offered.", NextPrompt,
+          Empty, errors=(404,)),
     Route("POST", "/api/duels", open_duel, "Two replies to one prompt, side by side, without names.", DuelAnswer,
           NewDuel, errors=REPLIES, events=DUEL_EVENTS),
     Route("POST", VOTE, vote, "Say which is better; then the names are told.", VoteAnswer, Vote,

@@ -36,9 +36,14 @@ class Arena:
         self.running: WeakValueDictionary[str, DuelTurn] = WeakValueDictionary()
         self._offers: OrderedDict[str, Offer] = OrderedDict()
 
-    def next_prompt(self, user: str) -> Offer:
-        """The prompt of a user's next duel; the same until that duel begins. Raises `UserError` without prompts."""
-        offer = self._offers.get(user) or self.deck.next()
+    def next_prompt(self, user: str, other: bool = False) -> Offer:
+        """The prompt of a user's next duel; the same until that duel begins. Raises `UserError` without prompts.
+
+        Args:
+            other: in place of the one that was offered.
+        """
+        kept = None if other else self._offers.get(user)
+        offer = kept or self.deck.next()
         self._offers[user] = offer
         while len(self._offers) > REMEMBERED:
             self._offers.popitem(last=False)

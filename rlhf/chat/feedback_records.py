@@ -136,7 +136,7 @@ class Duel:
     created: float
     choice: Choice | None = None
     latency_ms: int | None = None
-    """From when the replies began to show to the vote, in milliseconds; None where nobody looked at a screen."""
+    """From when both replies were shown whole to the vote, in milliseconds; None where nobody looked at a screen."""
     voted: float | None = None
 
     @property

@@ -99,7 +99,7 @@ class NewDuel(Body):
 class Vote(Body):
     choice: Choice
     latency_ms: int | None = Field(default=None, ge=0, le=WEEK_MS)
-    """From when the replies began to show to the vote."""
+    """From when both replies were shown whole to the vote."""
 
 
 class Answer(BaseModel):

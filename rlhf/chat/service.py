@@ -222,9 +222,13 @@ class ChatService:
         self.store.unrate(user, message_id, key=key)
         self.outcomes.changed()
 
-    def next_duel_prompt(self, user: str) -> Offer:
-        """The prompt of this user's next duel, and how it was chosen; the same until that duel begins."""
-        return self.arena.next_prompt(user)
+    def next_duel_prompt(self, user: str, other: bool = False) -> Offer:
+        """The prompt of this user's next duel, and how it was chosen; the same until that duel begins.
+
+        Args:
+            other: in place of the one that was offered.
+        """
+        return self.arena.next_prompt(user, other)
 
     def duel(self, user: str, prompt: str | None, settings: ReplySettings, key: str | None = None) -> DuelTurn:
         """Two answers side by side, which differ; to a prompt of the user's own, or None: to the next one.

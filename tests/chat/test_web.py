@@ -148,6 +148,10 @@ def test_the_conversation_of_a_duel_is_not_shown(client):
 def test_the_next_prompt_comes_from_the_data(client):
     offered = client.call("GET", "/api/duels/next").json
     assert re.fullmatch(r"What is a \w+\?", offered["prompt"]) and offered["chosen_by"] in ("active", "random")
+    others = {client.call("POST", "/api/duels/next", {}).json["prompt"] for _ in range(30)}
+    assert len(others) > 1
+    last = client.call("POST", "/api/duels/next", {}).json
+    assert client.call("GET", "/api/duels/next").json == last  # it stays until the duel begins
 
 
 def test_who_i_am_and_within_which_limits(client):
