@@ -135,10 +135,9 @@ class DuelPage {
     if (this.state !== "asking") return;
     if (!text.trim()) return this.problem({ message: "Type a question first." });
     this.begin(text);
-    const body = this.offer?.prompt === text ? {} : { prompt: text };
     const abort = this.abort = new AbortController();
     try {
-      for await (const { event, data } of events("/api/duels", body, { key: newKey(), signal: abort.signal, waiting: waitingToast() })) this.take(event, data);
+      for await (const { event, data } of events("/api/duels", { prompt: text }, { key: newKey(), signal: abort.signal, waiting: waitingToast() })) this.take(event, data);
     } catch (error) {
       if (abort === this.abort) this.failed(error);
     }
@@ -147,6 +146,7 @@ class DuelPage {
   begin(text) {
     this.duel = null;
     this.asked = null;
+    this.offer = null; // the server offers another one after this
     this.problem(null);
     byId("asked-text").textContent = text;
     for (const side of SIDES) {
@@ -169,7 +169,6 @@ class DuelPage {
         this.texts[side] = data[side].text;
         this.draw(side, true);
       }
-      this.offer = null;
       this.complete();
     } else if (SIDES.includes(event)) {
       this.texts[event] += data.text;
