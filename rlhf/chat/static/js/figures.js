@@ -55,8 +55,8 @@ function rewards(snapshot) {
 }
 
 const JUDGEMENTS = [
-  ["thumbs_up", "Thumbs up", "good"], ["thumbs_down", "Thumbs down", "bad"], ["ratings", "Rated replies", "c1"], ["corrections", "Corrections", "c1"],
-  ["votes", "Duels judged", "c3"], ["ties", "of them ties", "c3"], ["both_bad", "of them both bad", "c3"],
+  ["thumbs_up", "Thumbs up", "good"], ["thumbs_down", "Thumbs down", "bad"], ["criteria", "Rated in detail", "c1"], ["corrections", "Corrections", "c1"],
+  ["duels", "Duels judged", "c3"], ["ties", "of them ties", "c3"], ["both_bad", "of them both bad", "c3"],
 ];
 
 function feedback(snapshot) {
