@@ -23,10 +23,10 @@ from rlhf.chat.service import ChatService
 from tests.chat.web_world import TOKEN, Running, run_of, running, save_version
 
 LONG = {"temperature": 0, "max_tokens": 4000}
-"""Settings of a reply that takes until it is stopped."""
+"""Settings of a reply that takes until it is stopped, or many seconds."""
 PHONE = {"width": 390, "height": 844}
-FLAG = "window.__ran = (name) => { (window.__names ??= []).push(name) }; window.__mark = () => window.__ran('mark');"
-"""What an injected script would call."""
+FLAG = "window.__ran = []"
+"""Where an injected script would leave its trace: see `payloads`."""
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
@@ -57,6 +57,12 @@ class Site:
     def user_of(self, page: Any) -> str:
         """Who sits before a page, as the store knows them."""
         return page.evaluate("async () => (await (await fetch('/api/me')).json()).user")
+
+    def show(self, page: Any, conversation: str) -> None:
+        """Open a conversation, loading the page anew."""
+        page.goto(f"{self.url}#{conversation}")
+        page.reload()
+        ready(page)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ export function newKey() {
 async function request(method, path, { body, key, signal, accept = "application/json", keepalive = false } = {}) {
   const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (method === "POST") headers["Idempotency-Key"] = key ?? newKey();
+  if (method !== "GET") headers["Idempotency-Key"] = key ?? newKey();
   let response;
   try {
     response = await fetch(path, { method, headers, signal, keepalive, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -84,13 +84,13 @@ function parse(block) {
 
 const TRIES = 5;
 
-// A full queue (429) is tried again after the time that the server names; `waiting(seconds)` hears of it.
+// A server that is full (429, 503) is asked again after the time that it names; `waiting(seconds)` hears of it.
 async function patient(attempt, signal, waiting = () => {}) {
   for (let tried = 1; ; tried++) {
     try {
       return await attempt();
     } catch (error) {
-      if (error.status !== 429 || tried === TRIES || !(error.retryAfter <= 60)) throw error;
+      if (![429, 503].includes(error.status) || tried === TRIES || !(error.retryAfter <= 60)) throw error;
       const seconds = Math.max(1, Math.ceil(error.retryAfter ?? 1));
       waiting(seconds);
       await pause(seconds, signal);

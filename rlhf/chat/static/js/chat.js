@@ -8,7 +8,7 @@ import { shortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { Drawer } from "./drawer.js";
 import { Thread } from "./thread.js";
-import { showError } from "./toast.js";
+import { showError, takeAction } from "./toast.js";
 import { Tree } from "./tree.js";
 import { Turn } from "./turn.js";
 
@@ -72,10 +72,23 @@ class ChatPage {
       const branch = talk.tree.byId.get(recall(`branch ${id}`, null));
       if (branch) talk.tree.show(branch);
       this.show(talk);
+      this.lookAgain(talk);
     } catch (error) {
       showError(error);
       if (asked === this.asked) this.begin();
     }
+  }
+
+  // A reply that was on its way when the page was left is stored a moment later.
+  lookAgain(talk) {
+    const last = talk.tree.leaf();
+    if (last?.role !== "user" || Date.now() / 1000 - last.created > 10) return;
+    setTimeout(async () => {
+      const { messages } = await api("GET", `/api/conversations/${encodeURIComponent(talk.id)}`).catch(() => ({ messages: [] }));
+      if (talk !== this.talk || talk.turn) return;
+      messages.filter(({ id }) => !talk.tree.byId.has(id)).forEach((message) => talk.tree.add(message));
+      this.refresh();
+    }, 1000);
   }
 
   closed() {
@@ -121,10 +134,21 @@ class ChatPage {
     };
   }
 
-  async send(text, parent = this.talk.tree.leaf()) {
-    if (this.talk.turn) return false;
+  async send(text, parent = this.place()) {
+    if (this.busy()) return;
     const turn = this.turn();
-    return this.follow(turn, turn.say(parent, text, this.settings.values()), text);
+    await this.follow(turn, turn.say(parent, text, this.settings.values()), text);
+  }
+
+  // What a new message follows: the last reply. One that was never answered stays, as another version of the new one.
+  place() {
+    const last = this.talk.tree.leaf();
+    return last?.role === "user" ? this.talk.tree.byId.get(last.parent) ?? null : last;
+  }
+
+  busy() {
+    if (this.talk.turn) announce("A reply is on its way: stop it first");
+    return Boolean(this.talk.turn);
   }
 
   resend(message, text) {
@@ -132,9 +156,13 @@ class ChatPage {
   }
 
   regenerate(reply) {
-    if (this.talk.turn) return;
+    return this.answer(this.talk.tree.byId.get(reply.parent));
+  }
+
+  answer(asked) {
+    if (this.busy()) return;
     const turn = this.turn();
-    return this.follow(turn, turn.regenerate(this.talk.tree.byId.get(reply.parent), this.settings.values()));
+    return this.follow(turn, turn.regenerate(asked, this.settings.values()));
   }
 
   turn() {
@@ -159,9 +187,9 @@ class ChatPage {
     }
     talk.turn = null;
     this.running.delete(talk.id);
+    if (turn.started) remember(`branch ${talk.id}`, null); // the newest is shown
     if (talk === this.talk) this.refresh();
-    await this.sidebar.load();
-    this.head();
+    await this.named();
   }
 
   // A piece of a reply came: drawn once a frame.
@@ -170,6 +198,7 @@ class ChatPage {
     if (whole) {
       this.thread.view(message)?.draw();
       this.thread.show(this.talk.tree);
+      if (message.role === "user") this.named();
       if (message.role === "assistant" && !message.pending && !message.problem) this.say(message);
       return;
     }
@@ -177,6 +206,12 @@ class ChatPage {
       this.frame = null;
       this.thread.view(message)?.text({ whole: !message.pending });
     });
+  }
+
+  // The first message has given the conversation its title.
+  async named() {
+    await this.sidebar.load();
+    this.head();
   }
 
   say({ finish_reason: reason, content }) {
@@ -190,7 +225,7 @@ class ChatPage {
   // ---- branches and ratings
 
   branch(message, by) {
-    if (this.talk.turn) return;
+    if (this.busy()) return;
     this.talk.tree.show(message);
     remember(`branch ${this.talk.id}`, this.talk.tree.leaf().id);
     this.refresh();
@@ -214,11 +249,17 @@ class ChatPage {
     button?.click();
   }
 
+  escape() {
+    if (this.drawer.open() && this.drawer.phone()) this.drawer.close();
+    else if (this.talk.turn) this.stop();
+    else if (document.activeElement === byId("input")) byId("main").focus();
+  }
+
   keys() {
     return {
       n: ["New chat", () => this.begin()],
       "/": ["Write a message", () => this.composer.focus()],
-      Escape: ["Stop the reply", () => (this.drawer.open() && this.drawer.phone() ? this.drawer.close() : this.stop())],
+      Escape: ["Stop the reply, or leave the text field", () => this.escape()],
       r: ["Another reply", () => this.press("assistant", "Another")],
       e: ["Edit your last message", () => this.press("user", "Edit")],
       c: ["Copy the last reply", () => this.press("assistant", "Copy the message")],
@@ -229,6 +270,7 @@ class ChatPage {
       "]": ["Its next version", () => this.press("assistant", "Next")],
       b: ["The list of conversations", () => this.drawer.toggle()],
       s: ["Settings of the replies", () => this.composer.settings()],
+      z: ["Take back what the newest notice says", () => takeAction()],
     };
   }
 }

@@ -28,7 +28,7 @@ export class Composer {
 
   send() {
     const text = this.input.value.trim();
-    if (!text || this.page.talk.turn || this.tooLong()) return;
+    if (!text || this.tooLong() || this.page.busy()) return;
     this.input.value = "";
     this.page.send(text);
     this.show();

@@ -38,12 +38,15 @@ export class MessageView {
   }
 
   drawNotes() {
-    const { finish_reason: reason, dropped_turns: dropped, blocked, pending, problem } = this.message;
+    const { finish_reason: reason, blocked, pending, problem, settings = {} } = this.message;
+    const dropped = this.message.dropped_turns ?? settings.dropped_turns; // fresh, or as it was stored
+    const notice = this.message.notice ?? (settings.timed_out ? "The reply took too long and was stopped." : null);
     const notes = [];
     if (problem) notes.push(["warning", `${problem.message} ${explain(problem)}`]);
+    if (notice) notes.push(["warning", notice]);
     if (!this.mine && !pending) {
       if (blocked) notes.push(["info", "Held back by the guardrails; nothing is learned from it"]);
-      else if (REASONS[reason] && !problem) notes.push(["info", REASONS[reason]]);
+      else if (REASONS[reason] && !problem && !notice) notes.push(["info", REASONS[reason]]);
       if (dropped > 0) notes.push(["info", dropped === 1 ? "The oldest turn was left out: the conversation no longer fits" : `The oldest ${dropped} turns were left out: the conversation no longer fits`]);
       if (!this.message.content && !problem) notes.push(["info", "An empty reply"]);
     }
@@ -57,6 +60,7 @@ export class MessageView {
     const buttons = [];
     if (!pending && this.message.content) buttons.push(copyButton("Copy the message", () => this.message.content));
     if (this.mine && !pending && !local) buttons.push(iconButton("edit", "Edit and send again", () => this.edit()));
+    if (this.mine && this.unanswered) buttons.push(iconButton("refresh", "Get a reply", () => this.page.answer(this.message)));
     if (!this.mine && !pending) {
       buttons.push(iconButton("refresh", problem ? "Try again" : "Another reply", () => this.page.regenerate(this.message)));
       if (!problem && !local && !this.message.blocked) {
@@ -82,6 +86,14 @@ export class MessageView {
       button.setAttribute("aria-expanded", String(!list.hidden));
     }, { "aria-expanded": "false" });
     return button;
+  }
+
+  // A message whose reply never came (the page was closed, the server went down) can still get one.
+  drawUnanswered(unanswered) {
+    if (this.mine && this.unanswered !== unanswered) {
+      this.unanswered = unanswered;
+      this.drawActions();
+    }
   }
 
   drawBranches(siblings) {
@@ -116,7 +128,7 @@ export class MessageView {
     this.editor.addEventListener("submit", (event) => {
       event.preventDefault();
       const text = area.value.trim();
-      if (!text) return;
+      if (!text || this.page.busy()) return;
       close();
       this.page.resend(this.message, text);
     });

@@ -72,7 +72,8 @@ export class RatingControl {
     this.more.setAttribute("aria-expanded", String(open));
     if (!open) return;
     this.draw();
-    this.panel.querySelector("input, textarea").focus();
+    this.panel.querySelector("input:checked, input, textarea").focus();
+    this.panel.scrollIntoView({ block: "nearest" });
   }
 
   close() {
@@ -119,6 +120,6 @@ export class RatingControl {
     const clear = h("button", { type: "button", class: "text-button", "aria-label": `No rating for ${label.toLowerCase()}`, onclick: () => {
       stars.forEach((star) => { star.firstChild.checked = false; });
     } }, "clear");
-    return h("fieldset", {}, h("legend", {}, label), h("div", { class: "stars" }, stars, clear));
+    return h("fieldset", {}, h("legend", {}, label), h("div", { class: "stars" }, stars), clear);
   }
 }

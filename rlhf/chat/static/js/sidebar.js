@@ -130,6 +130,7 @@ export class Sidebar {
       onaction: () => {
         this.leaving.delete(id);
         this.show();
+        this.find(id)?.querySelector("a").focus();
         if (current) this.page.open(id);
       },
       onclose: () => this.hide(id),

@@ -34,6 +34,7 @@ export class Thread {
       if (!this.views.has(message.id)) this.views.set(message.id, new MessageView(message, this.page));
       const view = this.views.get(message.id);
       view.drawBranches(tree.siblings(message));
+      view.drawUnanswered(!tree.children(message.id).length);
       return view.element;
     });
     for (const element of [...this.list.children]) if (!wanted.includes(element)) element.remove();

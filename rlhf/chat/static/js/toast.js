@@ -2,7 +2,7 @@
 
 import { byId, h, icon, iconButton } from "./dom.js";
 
-const STAY_MS = 6000;
+const STAY_MS = 8000;
 
 // toast("Deleted", {action: "Undo", onaction, onclose}): onclose is called once, unless the action was taken.
 export function toast(text, { kind = "note", detail = "", action, onaction, onclose = () => {}, stay = STAY_MS } = {}) {
@@ -31,14 +31,23 @@ export function toast(text, { kind = "note", detail = "", action, onaction, oncl
   return { close, say: (words) => { element.querySelector("p").textContent = words; } };
 }
 
+function sentence(text) {
+  return /[.!?]$/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
 export function explain(error) {
-  return [error.expected ? `Expected: ${error.expected}` : "", error.todo ?? ""].filter(Boolean).join(" ");
+  return [error.expected ? `Expected: ${error.expected}` : "", error.todo ?? ""].filter(Boolean).map(sentence).join(" ");
 }
 
 export function showError(error, options = {}) {
   if (error.name === "AbortError") return;
   if (!error.code) console.error(error);
   toast(error.message, { kind: "error", detail: explain(error), stay: 12000, ...options });
+}
+
+// What the newest notice offers, by key.
+export function takeAction() {
+  [...byId("toasts").querySelectorAll(".toast > .button")].at(-1)?.click();
 }
 
 // For `events(…, {waiting})`: says how long until the next try.

@@ -59,7 +59,7 @@ export class Turn {
     } else if (event === "delta") this.reply.content += data.text;
     else if (event === "replace") this.reply.content = data.text;
     else if (event === "done") {
-      this.settle(this.reply, { ...data.message, dropped_turns: data.dropped_turns });
+      this.settle(this.reply, { ...data.message, dropped_turns: data.dropped_turns, notice: data.notice });
       this.reply.pending = false;
     }
     if (event === "start" && this.own) this.page.changed(this, this.own, { whole: true });
