@@ -111,7 +111,7 @@ def test_ratings(open_page, site):
     expect(page.get_by_label("What it should have said").first).to_have_value(PAYLOADS[0])
     page.get_by_label("Comment").first.fill(PAYLOADS[5])
     page.get_by_role("button", name="Save", exact=True).first.click()
-    expect(page.get_by_label("Comment")).to_have_count(len(PAYLOADS) - 1)
+    expect(page.get_by_role("textbox", name="Comment")).to_have_count(len(PAYLOADS) - 1)
     assert site.store.rating(user, messages[1].id).comment == PAYLOADS[5]
     assert_harmless(page)
 

@@ -39,6 +39,7 @@ class ChatPage {
       this.composer.show();
     }, showError);
     await Promise.all([known, this.sidebar.load(), this.open(decodeURIComponent(location.hash.slice(1)))]);
+    this.head(); // the list, which has the titles, may have come last
     document.body.dataset.ready = "true";
   }
 
