@@ -17,7 +17,12 @@ UNNAMED = """() => [...document.querySelectorAll("button, a[href], input, textar
 }).map((element) => element.outerHTML)"""
 CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const known = new Map();
   const rgba = (colour) => {
+    if (!known.has(colour)) known.set(colour, draw(colour));
+    return known.get(colour);
+  };
+  const draw = (colour) => {
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = colour;
     canvas.fillRect(0, 0, 1, 1);
