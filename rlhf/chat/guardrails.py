@@ -36,6 +36,8 @@ CANNOT_SAY = "I am sorry, I have no good answer to that. Could you ask something
 """In place of an unsafe reply."""
 BURST = 0.25
 """Share of a minute's messages that may come at once."""
+TOGETHER = 20
+"""So many people's messages all may send together, where the settings say no number."""
 LONGEST_WORD = 40
 """Characters of an unfinished word that are held back; scripts without spaces would else be held back to the end."""
 LOOK_BACK = 200
@@ -54,6 +56,8 @@ class Block:
     reply: str
     retry_after: float | None = None
     """Seconds after which to try again, where waiting helps."""
+    everybody: bool = False
+    """Not this user alone is too fast: all are, together."""
 
 
 class RateLimit:
@@ -111,15 +115,17 @@ class Guardrails:
     ) -> None:
         self.settings = settings
         self._rate = RateLimit(settings.requests_per_minute, clock)
+        together = settings.requests_per_minute_together or TOGETHER * settings.requests_per_minute
+        self._together = RateLimit(together, clock)
         self._unsafe = _classifier(settings, device)
 
     def check_input(self, user: str, text: str) -> Block | None:
         """What keeps a message from the model; None where it passes. Each call counts as a message of the user."""
-        wait = self._rate.wait(user)
-        if wait > 0:
-            seconds = math.ceil(wait)
-            said = f"{seconds} second{'s' if seconds > 1 else ''}"
-            return Block("rate", f"That was a lot at once. Please try again in {said}.", retry_after=wait)
+        if wait := self._rate.wait(user):
+            return Block("rate", f"That was a lot at once. {_try_again(wait)}", retry_after=wait)
+        if wait := self._together.wait(""):
+            said = f"Many people are writing just now. {_try_again(wait)}"
+            return Block("rate", said, retry_after=wait, everybody=True)
         return self.check_message(text)
 
     def check_message(self, text: str) -> Block | None:
@@ -195,6 +201,11 @@ class WrittenCheck:
             return ""
         start, self._shown = self._shown, end
         return self._text[start:end]
+
+
+def _try_again(wait: float) -> str:
+    seconds = math.ceil(wait)
+    return f"Please try again in {seconds} second{'s' if seconds > 1 else ''}."
 
 
 def _end_of_words(text: str) -> int:

@@ -54,9 +54,7 @@ def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, e
         rewards=_rewards(replies),
         reward_span=REWARD_SPAN,
         feedback=store.counts(),
-        blocks=dict(
-            Counter(str(event.data.get("reason")) for event in store.events("blocked", now - DAY, MOST_BLOCKS))
-        ),
+        blocks=_blocks(store, now - DAY),
         left_side=left_side(duels),
         versions=_versions(registry, service.outcomes.results()),
         tests=_tests(service),
@@ -96,7 +94,10 @@ def _memory() -> shape.Memory:
 
 
 def _blocks(store: FeedbackStore, since: float) -> dict[str, int]:
-    return dict(Counter(str(event.data.get("reason")) for event in store.events("blocked", since, MOST_BLOCKS)))
+    found: Counter[str] = Counter()
+    for event in store.events("blocked", since, MOST_BLOCKS):
+        found[str(event.data.get("reason"))] += event.data.get("count", 1)
+    return dict(found)
 
 
 def _rewards(replies: Sequence[StoredMessage]) -> list[shape.RewardPoint]:

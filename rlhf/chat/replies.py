@@ -16,6 +16,7 @@ from rlhf.chat.feedback import NotFound, StoredConversation, StoredMessage, Stor
 from rlhf.chat.fleet import UnknownVersion
 from rlhf.chat.guardrails import Block
 from rlhf.chat.records import ReplySettings
+from rlhf.chat.tally import Tally
 from rlhf.chat.turns import Turn
 from rlhf.errors import UserError
 from rlhf.records import Conversation
@@ -43,6 +44,7 @@ class Replies:
     def __init__(self, answering: Answering, choosing: Choosing) -> None:
         self.answering, self.choosing = answering, choosing
         self.keeper = answering.keeper
+        self._too_fast = Tally(self._note_too_fast)
 
     def owned(self, user: str, conversation: str) -> StoredConversation:
         """A conversation of this user's. Raises `NotFound`, also for somebody else's."""
@@ -62,9 +64,16 @@ class Replies:
         """What keeps a text from the model. Raises `TooFast`."""
         block = self.answering.guardrails.check_input(user, text)
         if block and block.reason == "rate":
-            self.answering.log("blocked", side="input", reason=block.reason, user=user)
+            self._too_fast.add("" if block.everybody else user)
             raise TooFast(block)
         return block
+
+    def close(self) -> None:
+        """Write down what is only counted so far."""
+        self._too_fast.flush()
+
+    def _note_too_fast(self, user: str, count: int) -> None:
+        self.answering.log("blocked", side="input", reason="rate", user=user or None, count=count)
 
     def say(
         self, user: str, conversation: str, parent: str | None, content: str, settings: ReplySettings, key: str | None

@@ -275,7 +275,7 @@ class ChatService:
         self._watcher.start()
 
     def health(self) -> dict[str, Any]:
-        """Generate one token, or say how it went within the last second. Raises as `Engine.submit`, `GenerationFailed`, or `TimeoutError`."""
+        """Generate one token, or say how that went within the last second. Raises as `Health.seconds`."""
         version, seconds = self._health.seconds()
         return {"status": "ok", "version": version, "seconds": seconds}
 
@@ -284,6 +284,7 @@ class ChatService:
         self._stopping.set()
         self.answering.close()
         self.deck.close()
+        self.replies.close()
         if self._watcher:
             self._watcher.join()
         if self.scorer:

@@ -57,6 +57,9 @@ class GuardrailSection(Section):
     """Longest message, in characters."""
     requests_per_minute: int = Field(default=60, gt=0)
     """Messages a person may send in a minute; the burst is a quarter of it."""
+    requests_per_minute_together: int | None = Field(default=None, gt=0)
+    """Messages that all who share the token may send in a minute, under whatever names; the burst is a quarter of it.
+    Default: 20 times `requests_per_minute`."""
     words: bool = True
     """Refuse messages and replies with a word of glin-profanity's list."""
     classifier: str | None = None

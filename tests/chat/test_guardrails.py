@@ -85,6 +85,19 @@ def test_too_many_messages_are_told_when_to_come_back():
     assert guardrails.check_input("ann", "Hello") is None
 
 
+def test_all_together_have_a_limit_too_whatever_they_call_themselves():
+    clock = Clock()
+    guardrails = Guardrails(GuardrailSection(requests_per_minute=4), clock=clock)  # 80 together: 20 at once
+    blocks = [guardrails.check_input(f"name {number}", "Hello") for number in range(21)]
+    assert blocks[:20] == [None] * 20
+    assert (blocks[20].reason, blocks[20].everybody, blocks[20].retry_after) == ("rate", True, pytest.approx(0.75))
+    assert not guardrails.check_input("name 1", "Hello").everybody  # who is too fast alone costs the others nothing
+    clock.now += 0.75
+    assert guardrails.check_input("another", "Hello") is None
+    few = Guardrails(GuardrailSection(requests_per_minute_together=4), clock=clock)
+    assert [few.check_input(name, "Hello") is None for name in "ab"] == [True, False]
+
+
 def test_coarse_words_are_kept_from_both_sides():
     guardrails = Guardrails(GuardrailSection())
     asked, said = guardrails.check_input("ann", "You piece of shit"), guardrails.check_output("What the fuck")
@@ -158,7 +171,17 @@ def test_a_word_is_not_mistaken_for_its_end():
     assert "".join(shown(check, text)) == text and check.block is None
 
 
-HARMLESS = ["jobs", "canals", "a class", "Moby Dick", "summa cum laude", "pussy willow", "to cock the gun", "a s", "end."]
+HARMLESS = [
+    "jobs",
+    "canals",
+    "a class",
+    "Moby Dick",
+    "summa cum laude",
+    "pussy willow",
+    "to cock the gun",
+    "a s",
+    "end.",
+]
 """Whole, they pass; parts of them do not."""
 
 

@@ -350,7 +350,13 @@ def test_who_is_too_fast_is_told_when_to_come_back(folder):
             service.say("ann", talk.id, None, "Hello", SHORT)
         assert 0 < refused.value.retry_after <= 15
         assert said(service, "bob", service.create("bob").id, None, "Hello")
-        assert [event.data["reason"] for event in service.store.events("blocked")] == ["rate"]
+        for _ in range(30):
+            with pytest.raises(TooFast):
+                service.say("ann", talk.id, None, "Hello", SHORT)
+        [event] = service.store.events("blocked")  # each line costs a write to the disk
+        assert (event.data["reason"], event.data["user"], event.data["count"]) == ("rate", "ann", 1)
+        service.replies.close()
+        assert [event.data["count"] for event in service.store.events("blocked")] == [1, 30]
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
