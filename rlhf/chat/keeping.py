@@ -3,8 +3,9 @@
     message, kept = keeper.add(message)      # kept False: said, but on no disk
     keeper.path(message.id)                  # finds both kinds
 
-What could not be written, messages and conversations, is tried again before each later write, in order. What is still unwritten when the server
-ends is lost, and whoever wrote it was told so. A judgement is never taken on trust: rating what is not kept fails.
+What could not be written, messages and conversations, is tried again before each later write, in order. What is still
+unwritten when the server ends is lost, and whoever wrote it was told so. A judgement is never taken on trust: rating
+what is not kept fails.
 """
 
 import logging

@@ -100,7 +100,8 @@ def _complete(service: ChatService, asked: ChatCompletionRequest) -> Response:
     settings = asked.reply_settings(service.config.chat)
     slots: Slots = current_app.extensions["slots"]
     with slots.held() as slot:
-        turn = service.complete(asked.user or g.user, asked.conversation(), version, settings, idempotency_key())
+        user = asked.user if asked.user and g.may_name else g.user  # a browser is who it is
+        turn = service.complete(user, asked.conversation(), version, settings, idempotency_key())
         reply = _Reply(turn, version, asked.counts_usage)
         reading = Reading({"reply": turn}, slots, reader_left())
         return reply.streamed(reading, slot) if asked.stream else reply.whole(reading, slot)

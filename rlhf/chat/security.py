@@ -1,5 +1,8 @@
 """Who may call the server, and what browsers may do with its pages.
 
+The cookie's holder is the one user of a second cookie; a program that sends the token says itself who it is, since one
+program may speak for many. Who has the token is trusted with all of it.
+
 Every request passes `Guard.check`: a Host by which the server may be called (400), an Origin of its own or none, the
 token, a JSON body (403 each), and no more than 64 kB (413). The token comes as `Authorization: Bearer …`, or in a
 cookie that opening `/?token=…` sets. Every response gets the headers of `harden`.
@@ -103,7 +106,7 @@ class Guard:
         """What the cookie holds: whoever reads cookies does not learn the token."""
 
     def check(self, request: Request) -> None:
-        """Refuse what may not pass, and set `g.user`.
+        """Refuse what may not pass, and set `g.user`, and `g.may_name`: whether the caller may name another one.
 
         Raises:
             Refusal: 400, 403 or 413, in this order: host, origin, token, content type, size.
@@ -113,10 +116,9 @@ class Guard:
                           expected="127.0.0.1, localhost, or a name of serve.trusted_hosts")  # fmt: skip
         page = not request.path.startswith((*JSON_PATHS, *OPEN_PATHS))
         self._check_origin(request, page)
-        g.user = None
+        g.user, g.may_name = None, False
         if not request.path.startswith(OPEN_PATHS) and not (page and "token" in request.args):
-            self._check_token(request)
-            g.user = self._user(request)
+            g.user = self._named(request) if self._has_token(request) else self._browser(request)
         self._check_body(request)
 
     def knows(self, token: str) -> bool:
@@ -145,24 +147,28 @@ class Guard:
         if not page and site not in ("same-origin", "none"):
             raise Refusal(403, "foreign_origin", "Another site may not call this server.")
 
-    def _check_token(self, request: Request) -> None:
+    def _has_token(self, request: Request) -> bool:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        by_header = kind.lower() == "bearer" and self.knows(token.strip())
-        cookie = request.cookies.get(self.cookie(request), "")
-        if not by_header and not hmac.compare_digest(cookie.encode(errors="replace"), self.pass_word.encode()):
-            raise Refusal(
-                403,
-                "forbidden",
-                "The token is missing or wrong.",
-                expected="the header Authorization: Bearer TOKEN, or the cookie that /?token=TOKEN sets",
-                todo="Open the address that the server printed when it started.",
-            )
+        return kind.lower() == "bearer" and self.knows(token.strip())
 
-    def _user(self, request: Request) -> str:
-        """Who calls: the browser's random id, or for programs the name they give themselves."""
-        browser = request.cookies.get(USER_COOKIE, "")
-        if "Authorization" not in request.headers and BROWSER_USER.fullmatch(browser):
-            return browser
+    def _browser(self, request: Request) -> str:
+        """The random id of a browser that has the cookie; it cannot be another one."""
+        cookie = request.cookies.get(self.cookie(request), "")
+        todo = "Open the address that the server printed when it started."
+        if not hmac.compare_digest(cookie.encode(errors="replace"), self.pass_word.encode()):
+            expected = "the header Authorization: Bearer TOKEN, or the cookie that /?token=TOKEN sets"
+            raise Refusal(403, "forbidden", "The token is missing or wrong.", expected=expected, todo=todo)
+        user = request.cookies.get(USER_COOKIE, "")
+        if not BROWSER_USER.fullmatch(user):
+            raise Refusal(403, "forbidden", "The cookie that says who you are is missing.", todo=todo)
+        if "X-User" in request.headers:
+            raise Refusal(403, "forbidden", "A browser cannot name its user.",
+                          expected="X-User only beside the header Authorization: Bearer TOKEN")  # fmt: skip
+        return user
+
+    def _named(self, request: Request) -> str:
+        """The name that a program with the token gives itself."""
+        g.may_name = True
         name = request.headers.get("X-User", "api")
         if not USER.fullmatch(name) or name.startswith("web-"):
             raise Refusal(400, "bad_request", "X-User is no name of a user.",

@@ -118,6 +118,23 @@ def test_a_program_says_who_it_is(http):
     assert http.get("/api/me", headers=AUTH | {"X-User": "ann@home"}).json["user"] == "ann@home"
 
 
+def test_a_browser_is_nobody_else(http):
+    http.get(f"/?token={TOKEN}")
+    me = http.get("/api/me").json["user"]
+    assert code(http.get("/api/me", headers={"X-User": "ann"})) == (403, "forbidden")
+    wrong = {"Authorization": "Bearer guess", "X-User": "ann"}
+    assert code(http.get("/api/me", headers=wrong)) == (403, "forbidden")
+    body = {"model": "live", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "user": "ann"}
+    reply = http.post("/v1/chat/completions", json=body).json["id"].removeprefix("chatcmpl-")
+    assert http.put(f"/api/messages/{reply}/rating", json={"thumb": 1}).status_code == 200  # hers, not ann's
+    assert http.get("/api/me", headers=AUTH | {"X-User": "ann"}).json["user"] == "ann"  # a program with the token
+    for value in ("", "ann", "web-short"):
+        http.set_cookie("rlhf_user", value)
+        assert code(http.get("/api/me")) == (403, "forbidden")
+    http.get(f"/?token={TOKEN}")
+    assert http.get("/api/me").json["user"] not in ("", me, "ann")
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_only_json_is_read(http, kind):
     response = http.post("/api/conversations", data="{}", content_type=kind, headers=AUTH)
