@@ -309,10 +309,10 @@ class Engine:
         """Let as many waiting requests join as there is place for."""
         arrived: dict[str, list[Generation]] = {}
         with self._changed:
-            stopped = [generation for generation in self._waiting if generation.row.dropped]
-            for generation in stopped:
-                self._waiting.remove(generation)
-                generation.finish()
+            for line in (self._urgent, self._waiting):
+                for generation in [one for one in line if one.row.dropped]:
+                    line.remove(generation)
+                    generation.finish()
             free = max(0, self._max_batch - len(self._asked))
             admitted = [*self._urgent, *(self._waiting.popleft() for _ in range(min(free, len(self._waiting))))]
             self._urgent.clear()
