@@ -60,6 +60,7 @@ def ask(page: Any, *questions: str) -> None:
 def save(page: Any, path: Path) -> None:
     """As a PNG of few colours, which is a third of the size."""
     page.evaluate("document.activeElement.blur()")
+    page.mouse.move(700, 560)  # over nothing
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -120,6 +120,7 @@ export class RatingControl {
     const clear = h("button", { type: "button", class: "text-button", "aria-label": `No rating for ${label.toLowerCase()}`, onclick: () => {
       stars.forEach((star) => { star.firstChild.checked = false; });
     } }, "clear");
-    return h("fieldset", {}, h("legend", {}, label), h("div", { class: "stars" }, stars), clear);
+    return h("div", { class: "criterion", role: "group", "aria-labelledby": `${id}-${name}` },
+      h("div", { class: "criterion-head" }, h("span", { id: `${id}-${name}` }, label), clear), h("div", { class: "stars" }, stars));
   }
 }
