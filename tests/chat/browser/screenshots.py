@@ -81,10 +81,10 @@ def conversations(page: Any) -> None:
 
 
 def chat_pages(new: Any, out: Path) -> None:
-    for scheme in ("light", "dark"):
+    for name, scheme in {"chat": "light", "chat-dark": "dark"}.items():
         page = new(color_scheme=scheme, **DESKTOP)
         conversations(page)
-        save(page, out / f"chat-{scheme}.png")
+        save(page, out / f"{name}.png")
     page = new(color_scheme="light", **DESKTOP)
     ask(page, QUESTIONS[1])
     page.get_by_role("button", name="Bad reply").click()
