@@ -45,7 +45,8 @@ FILE = "feedback.sqlite"
 
 _RATING = [part.name for part in fields(Rating)]
 _DUEL = (
-    "id, user, prompt_message, left_reply AS left, right_reply AS right, chosen_by, created, choice, latency_ms, voted"
+    "id, user, prompt_message, left_reply AS left, right_reply AS right, chosen_by, created, choice, "
+    "latency_ms, voted, votes"
 )
 _COUNTS = (
     "SELECT count(*) AS conversations, count(DISTINCT user) AS users FROM conversations",
@@ -200,9 +201,10 @@ class FeedbackStore(Talk):
             if choice is None and duel.choice is None:
                 return duel
             now = time.time()
-            duel = replace(duel, choice=choice, latency_ms=latency_ms, voted=now if choice else None)
-            c.execute("UPDATE duels SET choice = ?, latency_ms = ?, voted = ? WHERE id = ?",
-                      (duel.choice, duel.latency_ms, duel.voted, duel.id))  # fmt: skip
+            votes = duel.votes + (choice is not None and choice != duel.choice)
+            duel = replace(duel, choice=choice, latency_ms=latency_ms, voted=now if choice else None, votes=votes)
+            c.execute("UPDATE duels SET choice = ?, latency_ms = ?, voted = ?, votes = ? WHERE id = ?",
+                      (duel.choice, duel.latency_ms, duel.voted, duel.votes, duel.id))  # fmt: skip
             data = {"user": user, "duel": duel_id}
             vote = {"choice": choice, "latency_ms": latency_ms} if choice else {}
             log_event(c, "vote" if choice else "unvote", data | vote, now)

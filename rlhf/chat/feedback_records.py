@@ -138,6 +138,13 @@ class Duel:
     latency_ms: int | None = None
     """From when both replies were shown whole to the vote, in milliseconds; None where nobody looked at a screen."""
     voted: float | None = None
+    votes: int = 0
+    """How many were given so far, those taken back or changed too; to say the same again is no other vote."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether no names were known: they are told with the first vote, so that a later one says less."""
+        return self.votes < 2
 
     @property
     def winner(self) -> str | None:

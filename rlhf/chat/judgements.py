@@ -11,6 +11,7 @@ and what counts today may be taken back. A judgement is left out where
 - its conversation is hidden or holds a blocked or an empty turn;
 - the judged reply was cut off (cancelled, error), or is preferred though its length limit cut it: training would teach
   to end there;
+- the names of the versions were known: a vote that was given after they had been told, in place of another;
 - it is spam: faster than anybody reads (`least_ms`), or one of `RUN` votes in a row for the same side;
 - it contradicts others: of one person who judged the same texts both ways nothing counts; of several, the majority;
 - it says again what an earlier one said.
@@ -147,6 +148,8 @@ def unfair(duel: Duel, left: StoredMessage, right: StoredMessage) -> str | None:
     texts = left.content.strip(), right.content.strip()
     if texts[0] == texts[1]:
         return "equal replies"
+    if not duel.blind:
+        return "given when the names were known"
     too_fast = duel.latency_ms is not None and duel.latency_ms < least_ms(*texts)
     return "faster than anybody reads" if too_fast else None
 

@@ -43,7 +43,9 @@ MOST_BLOCKS = 5000
 def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, engine: Engine) -> dict[str, Any]:
     """Everything the monitor page draws, as plain JSON (`monitor_shape.Snapshot`)."""
     now = time.time()
-    replies = [reply for reply in store.replies(now - DAY, MOST_REPLIES) if not reply.blocked]
+    # Figures of a version that move with a duel nobody has judged yet would tell who answers there.
+    unjudged = {reply for duel in store.duels(voted=False, since=now - DAY) for reply in (duel.left, duel.right)}
+    replies = [one for one in store.replies(now - DAY, MOST_REPLIES) if not one.blocked and one.id not in unjudged]
     duels = store.duels(voted=True)
     stats = engine.stats()
     return shape.Snapshot(

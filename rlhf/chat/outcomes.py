@@ -7,9 +7,9 @@
 A thumb on a reply whose version routing had chosen is an outcome, 1 or 0; thumbs of one conversation form one group,
 since they are not independent. A duel between two versions is one outcome for each, in one group: 1 and 0, or a half
 each. What nobody judged is no outcome; nor is "both bad", which says nothing of who is better; nor what may not train
-because of what it is (`rlhf.chat.judgements`): spam, blocked turns, cut-off replies; nor what was imported, whose
-versions were chosen elsewhere. A conversation that its owner has hidden goes on counting: what people hide may depend
-on who answered.
+because of what it is (`rlhf.chat.judgements`): spam, votes that were not blind, blocked turns, cut-off replies; nor
+what was imported, whose versions were chosen elsewhere. A conversation that its owner has hidden goes on counting: what
+people hide may depend on who answered.
 """
 
 import threading

@@ -108,8 +108,16 @@ _ROUTING = (
     "ALTER TABLE messages ADD COLUMN routed REAL CHECK (routed > 0 AND routed <= 1)",
     "ALTER TABLE messages ADD COLUMN uniform INTEGER NOT NULL DEFAULT 0",
 )
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ROUTING)
-"""Statements that lead from each version to the next: what people say and judge; which version was chosen, and how."""
+_BLIND = (
+    "ALTER TABLE duels ADD COLUMN votes INTEGER NOT NULL DEFAULT 0",
+    "UPDATE duels SET votes = 1 WHERE choice IS NOT NULL",
+    """WITH given AS (
+        SELECT json_extract(data, '$.duel') AS duel, count(*) AS votes FROM events WHERE kind = 'vote' GROUP BY 1
+    ) UPDATE duels SET votes = given.votes FROM given WHERE given.duel = duels.id""",
+)
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ROUTING, _BLIND)
+"""Statements that lead from each version to the next: what people say and judge; which version was chosen, and how;
+how often a duel was judged."""
 
 
 def prepare(path: Path, create: bool = True) -> None:

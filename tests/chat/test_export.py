@@ -192,6 +192,15 @@ def test_votes_faster_than_anybody_reads_are_spam(store, latency, kept):
     assert found(store) == (([("4", "5")], [], {}) if kept else ([], [], {"faster than anybody reads": 1}))
 
 
+@pytest.mark.parametrize("undone", [False, True])
+def test_votes_that_were_given_when_the_names_were_known_do_not_train(store, undone):
+    duel = voted(store, "ann", "2+2?", "4", "5")
+    if undone:
+        store.unvote("ann", duel.id)
+    store.vote("ann", duel.id, "right", SLOW_ENOUGH)
+    assert found(store) == ([], [], {"given when the names were known": 1})
+
+
 @pytest.mark.parametrize(("breaks", "kept"), [(None, 0), ("right", RUN), ("tie", RUN - 1)])
 def test_the_same_side_again_and_again_is_spam(store, breaks, kept):
     for number in range(RUN):

@@ -1,5 +1,6 @@
 """The feedback store does what a dictionary would, remembers it, is safe to repeat, and opens only its own files."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -109,7 +110,8 @@ def test_a_pair_is_one_duel_a_user_whatever_the_sides(store):
     assert store.duels(voted=True) == [voted] and store.duels(voted=False) == [bobs]
     assert store.duels(since=voted.voted + 60) == []
     assert store.vote("ann", first.id, "both_bad", 3000).winner is None
-    assert store.unvote("ann", first.id) == first == store.duel(first.id)
+    assert voted.blind and not store.duel(first.id).blind  # with a vote the names are told
+    assert store.unvote("ann", first.id) == replace(first, votes=2) == store.duel(first.id)
     assert [event.kind for event in store.events()] == ["vote", "vote", "unvote"]
 
 
@@ -294,6 +296,9 @@ def older(path, version):
         c.execute(message + "('b', 'c', 'q', 'assistant', '5', '{}', 3, 0)")
         names = "id, user, prompt_message, left_reply, right_reply, chosen_by, created, choice, voted"
         c.execute(f"INSERT INTO duels ({names}) VALUES ('d', 'ann', 'q', 'b', 'a', 'random', 4, 'right', 5)")
+        for time, choice in ((4.5, "left"), (5, "right")):
+            data = json.dumps({"user": "ann", "duel": "d", "choice": choice, "latency_ms": None})
+            c.execute("INSERT INTO events (time, kind, data) VALUES (?, 'vote', ?)", (time, data))
 
 
 def columns(path):
@@ -305,7 +310,8 @@ def columns(path):
 def test_an_older_file_is_brought_up_to_date_and_keeps_everything(tmp_path):
     older(tmp_path / FILE, version=1)
     with opened(tmp_path) as store:
-        assert store.duel("d") == Duel("d", "ann", "q", "b", "a", "random", 4, "right", None, 5)
+        assert store.duel("d") == Duel("d", "ann", "q", "b", "a", "random", 4, "right", None, 5, votes=2)
+        assert not store.duel("d").blind
         reply = store.message("a")
         assert (reply.content, reply.settings, reply.routed, reply.uniform) == ("4", {"seed": 7}, None, False)
         store.assign("c", "ppo-2")
@@ -315,7 +321,7 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_everything(tmp_path):
     opened(tmp_path / "new").close()
     assert columns(tmp_path / FILE) == columns(tmp_path / "new" / FILE)
     with raw(tmp_path / FILE) as c:
-        assert c.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),) == (2,)
+        assert c.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),) == (3,)
 
 
 def test_a_migration_that_fails_leaves_the_older_file(tmp_path, monkeypatch):
@@ -464,7 +470,7 @@ class LikeADictionary(RuleBasedStateMachine):
     @rule(user=USERS, index=INDEX)
     def unvote(self, user, index):
         one = self.pairs[user][index]
-        assert self.store.unvote(user, one.id) == one
+        assert replace(self.store.unvote(user, one.id), votes=0) == one
         if self.votes.pop(one.id, None):
             self.changes.append("unvote")
 

@@ -133,6 +133,16 @@ def test_the_left_side(world):
     assert (side.low, side.high) == (pytest.approx(0.30064, abs=1e-5), pytest.approx(0.95441, abs=1e-5))
 
 
+def test_a_duel_that_is_not_judged_moves_no_version_s_figures(world):
+    store, talk = world.service.store, Talk(world.service.store)
+    question = talk.turn()
+    sides = [talk.reply(question, version, reward=1.0) for version in ("ppo", "sft")]
+    duel = store.open_duel("ann", question, *sides, "random")
+    assert look(world)["rewards"] == []
+    store.vote("ann", duel.id, "left")
+    assert {point["version"] for point in look(world)["rewards"]} == {"ppo", "sft"}
+
+
 def test_versions_stand_by_their_duels(world):
     store = world.service.store
     duels(store, ["left"] * 8 + ["both_bad"] * 5, "sft", "other")

@@ -105,6 +105,13 @@ def fight(store, choice, latency_ms, user="ann", **right):
     return store.vote(user, duel.id, choice, latency_ms)
 
 
+def test_a_vote_that_was_changed_when_the_names_were_known_says_nothing(store):
+    duel = fight(store, "left", None)
+    assert len(Outcomes(store).since(0)) == 2 and len(Outcomes(store).results()) == 1
+    store.vote("ann", duel.id, "right")
+    assert Outcomes(store).since(0) == [] and Outcomes(store).results() == []
+
+
 def test_spam_promotes_nobody(store):
     """Nor a script that always gives one side, what is cut off or blocked, or an imported file. One vote is left."""
     for _ in range(5):
