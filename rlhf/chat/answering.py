@@ -148,7 +148,7 @@ class Answering:
         with self._lock:
             running = list(self.running.values())
         for turn in running:
-            turn.close()
+            turn.abandon()
         self._deadlines.close()
 
     def _written(self, turn: Turn, asked: Asked, ending: Ending) -> StoredMessage:

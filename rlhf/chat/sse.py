@@ -6,7 +6,7 @@
 waitress hands a thread to each response until it ends, and notices a reader who left only when something is written.
 So turns are read by threads of their own, and the response's thread looks four times a second whether the reader is
 still there (`environ["waitress.client_disconnected"]`) or the server is stopping; then the turns are closed, which
-frees their places in the batch.
+frees their places in the batch where nobody else reads them.
 """
 
 import json
@@ -25,8 +25,6 @@ LOOK_SECONDS = 0.25
 """Between two looks whether the reader is still there."""
 KEEP_ALIVE_SECONDS = 15.0
 """Silence after which a comment is sent, so that nothing in between takes the connection for dead."""
-STORE_SECONDS = 5.0
-"""Within which a turn that was stopped has stored what there is of it."""
 Event = tuple[str, Mapping[str, Any]]
 """Name and data."""
 
@@ -125,9 +123,9 @@ class Reading:
     def __init__(self, turns: Mapping[str, Turn], slots: Slots, left: Callable[[], bool]) -> None:
         self.turns, self.slots, self.left = turns, slots, left
         self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self._pumps = [threading.Thread(target=self._pump, args=pair, daemon=True) for pair in turns.items()]
-        for pump in self._pumps:
-            pump.start()
+        self._closed = False
+        for pair in turns.items():
+            threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
     def __iter__(self) -> Iterator[tuple[str, Any] | None]:
         """Until every turn is done.
@@ -161,16 +159,17 @@ class Reading:
         return {item[0]: item[1].message for item in self if item and isinstance(item[1], Done)}
 
     def close(self) -> None:
-        """Stop the turns that still run, and wait until what there is of them is stored."""
+        """Leave: what nobody else reads is stopped, and stored as far as it is."""
+        self._closed = True
         for turn in self.turns.values():
             turn.close()
-        for pump in self._pumps:
-            pump.join(STORE_SECONDS)
 
     def _pump(self, name: str, turn: Turn) -> None:
-        """Read a turn to its end, whoever still listens: what was made is stored."""
+        """Read a turn to its end, or until this reader has left."""
         try:
             for delta in turn:
+                if self._closed:
+                    return
                 self._inbox.put((name, delta))
             self._inbox.put((name, Done(turn.done())))
         except Exception as error:

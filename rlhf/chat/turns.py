@@ -4,8 +4,9 @@
         show(text)
     message = turn.done()               # as stored; `message.blocked`: its text replaces what was shown
 
-A turn is driven by its readers. Where all of them have left, `close` stops it and stores what there was; where nobody
-does even that, the clock of `Deadlines` does.
+A turn is driven by its readers. Whoever got it is one of them, and each later one says so (`join`). When the last one
+has left (`close`) it is stopped, and what there was is stored; where nobody does even that, the clock of `Deadlines`
+does.
 """
 
 import heapq
@@ -21,6 +22,9 @@ from rlhf.chat.generation import Generation
 from rlhf.chat.guardrails import Block, WrittenCheck
 from rlhf.chat.records import Reply
 from rlhf.records import Conversation
+
+PATIENCE = 5.0
+"""Seconds within which an engine that works stops a reply."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Turn:
         """The reply, once it has ended."""
         self.error: Exception | None = None
         self.timed_out = False
+        self.given_up = False
+        """Stopped because nobody read it any more."""
         self.kept = True
         """False where the disk was too full to store the reply, or what it answers."""
         self.dropped_turns = 0
@@ -78,6 +84,7 @@ class Turn:
         self._pieces: list[str] = []
         self._written: list[str] = []
         self._lock = threading.Lock()
+        self._readers, self._counting = 1, threading.Lock()
 
     @classmethod
     def finished(cls, user: str, user_message: StoredMessage, message: StoredMessage, kept: bool = True) -> "Turn":
@@ -172,12 +179,41 @@ class Turn:
         if generation and not generation.done:
             self.timed_out = True  # before the readers see the end
             self.cancel()
-        threading.Thread(target=self.settle, name="expired", daemon=True).start()
+
+        def end() -> None:
+            if generation and not generation.wait(PATIENCE):
+                generation.finish()  # the engine hangs: whoever reads need not
+            self.settle()
+
+        threading.Thread(target=end, name="expired", daemon=True).start()
+
+    def join(self) -> bool:
+        """Another reader comes; False where they had better ask anew: it failed, or everybody had left."""
+        with self._counting:
+            welcome = self.error is None and not self.given_up
+            self._readers += welcome
+        return welcome
 
     def close(self) -> None:
-        """The reader has left: stop, and wait until what there is is stored."""
-        self.cancel()
+        """A reader has left. The last one stops it, and waits until what there is is stored."""
+        with self._counting:
+            self._readers -= 1
+            if self._readers > 0:
+                return
+            self._give_up()
         self.settle()
+
+    def abandon(self) -> None:
+        """The same, however many still read."""
+        with self._counting:
+            self._give_up()
+        self.settle()
+
+    def _give_up(self) -> None:
+        generation = self._generation
+        if generation and not generation.done and not generation.cancelled:
+            self.given_up = True
+            self.cancel()
 
     def _raise(self) -> None:
         if self.error is not None:
@@ -209,6 +245,11 @@ class Turn:
             self.ended.set()
             # Finished turns are remembered for a while: their tokens need not be.
             self._generation, self._check, self._deltas, self._written = None, None, iter(()), []
+            self._finish = _finished
+
+
+def _finished(turn: Turn, ending: Ending) -> StoredMessage:
+    raise AssertionError("a turn ends once")
 
 
 class Expiring(Protocol):

@@ -12,6 +12,7 @@ from rlhf.chat.records import ReplySettings
 from rlhf.chat.settings import GuardrailSection
 from rlhf.chat.turns import Deadlines, Ending, Turn
 from rlhf.records import ask
+from tests.chat.world import Gate
 
 ASKED = StoredMessage("q", "c", None, "user", "Hello")
 
@@ -94,6 +95,39 @@ def test_a_finished_turn(engine):
     assert (list(turn), turn.done(), turn.version, turn.kept) == (["No."], said, None, False)
     assert "not kept" in turn.notice and not turn.cancel()
     turn.close()
+
+
+def test_the_last_reader_who_leaves_stops_it(engine):
+    turn = turn_on(engine, tokens=1000)
+    assert turn.join()
+    turn.close()
+    assert not turn.given_up and not turn.ended.is_set() and "".join(turn)
+    stopped = turn_on(engine, tokens=1000)
+    stopped.close()
+    assert stopped.given_up and stopped.ended.is_set() and not stopped.join()
+    turn.close()
+    assert turn.join() and not turn.given_up  # it had ended before
+
+
+def test_what_its_reader_stopped_is_not_begun_anew(engine):
+    turn = turn_on(engine, tokens=1000)
+    assert turn.cancel()
+    turn.close()
+    assert not turn.given_up and turn.join()
+
+
+def test_a_turn_is_over_in_time_though_the_engine_hangs(engine, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.turns.PATIENCE", 0.01)
+    endings, gate = [], Gate(engine, "ppo")
+    turn = turn_on(engine, tokens=1000, endings=endings)
+    reader = threading.Thread(target=turn.settle)
+    reader.start()
+    assert gate.reached.wait(60)
+    turn.expire()
+    reader.join(60)
+    assert not reader.is_alive() and turn.timed_out and endings[0].reply.finish_reason == "cancelled"
+    gate.gone()
+    assert engine.reply(ask("Hello"), "ppo", ReplySettings(max_tokens=3)).completion_tokens == 3  # and it goes on
 
 
 def test_deadlines_end_what_is_due_and_nothing_else():
