@@ -202,8 +202,12 @@ def _measured(reply: Reply | None) -> dict[str, Any]:
 
 
 def as_conversation(history: Sequence[StoredMessage]) -> Conversation:
-    """What of a path the model is shown: not what was kept from it, and not the polite words said instead."""
-    kept_out = {message.id for message in history if message.role == "user" and message.blocked}
+    """What of a path the model is shown: no exchange in which a guardrail blocked what was said, on either side.
+
+    The last turn is what is to be answered: whoever asks for a reply to it has checked it.
+    """
+    kept_out = {message.id for message in history[:-1] if message.role == "user" and message.blocked}
+    kept_out |= {message.parent or "" for message in history if message.role == "assistant" and message.blocked}
     return tuple(
         Message(message.role, message.content)
         for message in history

@@ -6,7 +6,7 @@
 The reward model is unsure of a pair of replies where it gives both about the same reward: the nearer their difference
 is to 0, the nearer is the chance that one is preferred to a half. Pairs are drawn and scored ahead, on a thread of the
 deck's own, while nobody waits for the engine, and not before the first duel. The pair shown is the pair scored: the
-versions and seeds are part of the offer.
+versions and seeds are part of the offer. A prompt that a guardrail blocks is taken out.
 """
 
 import logging
@@ -57,6 +57,7 @@ class Deck:
     ) -> None:
         self.prompts = [row.prompt for row in prompts if [turn.role for turn in row.prompt] == ["user"]]
         self.duels, self.sampled, self.settings, self.rng = duels, sampled, settings, rng
+        self._passed: set[str] = set()
         self._stock: deque[Offer] = deque()
         self._wanted, self._closed = threading.Event(), threading.Event()
         self._asked: list[Asked] = []
@@ -70,18 +71,12 @@ class Deck:
 
     def next(self) -> Offer:
         """A prompt. Raises `UserError` where there is none."""
-        if not self.prompts:
-            raise UserError(
-                "There are no prompts to duel on.",
-                expected="prompts of one user turn",
-                remedy="type one, or start the server with --set serve.duel_prompts=FILE",
-            )
-        if self.rng.random() < self.settings.active_share:
+        if self.prompts and self.rng.random() < self.settings.active_share:
             self._want()
             with self._lock:
                 if self._stock:
                     return self._stock.popleft()
-        return _offer(self.rng.choice(self.prompts))
+        return self._any()
 
     def clear(self) -> None:
         """Forget the pairs in stock: other versions answer now."""
@@ -99,7 +94,7 @@ class Deck:
     def fill(self) -> None:
         """Draw and score a round of pairs, and keep those of which the reward model is least sure."""
         count = ROUND * self.settings.duel_pool
-        drawn = [(_offer(self.rng.choice(self.prompts)), self.duels.draw()) for _ in range(count)]
+        drawn = [(self._any(), self.duels.draw()) for _ in range(count)]
         arms = self.duels.arms()
         pairs = [
             (replace(offer, chosen_by="active", arms=pair), self._replies(offer.conversation, pair))
@@ -113,6 +108,27 @@ class Deck:
         with self._lock:
             if arms == self.duels.arms():
                 self._stock.extend(differing[number][0] for number in order[:ROUND])
+
+    def _any(self) -> Offer:
+        """A prompt by chance; those that a guardrail blocks are taken out when they are met."""
+        while prompts := self.prompts:
+            prompt = self.rng.choice(prompts)
+            text = prompt[-1].content
+            block = None if text in self._passed else self.duels.answering.guardrails.check_message(text)
+            if block is None:
+                self._passed.add(text)
+                return Offer(text, prompt, "random")
+            with self._lock:
+                known = len(self.prompts)
+                self.prompts = [other for other in self.prompts if other != prompt]
+                met = len(self.prompts) < known
+            if met:
+                self.duels.answering.log("blocked", side="deck", reason=block.reason, prompt=text)
+        raise UserError(
+            "There are no prompts to duel on.",
+            expected="prompts of one user turn",
+            remedy="type one, or start the server with --set serve.duel_prompts=FILE",
+        )
 
     def _want(self) -> None:
         """Have the stock filled, where there is a reward model."""
@@ -167,7 +183,3 @@ class Deck:
         scorer = self.duels.answering.scorer
         rewards = scorer.score(rows) if scorer else None
         return [abs(a - b) for a, b in zip(rewards[::2], rewards[1::2], strict=True)] if rewards else []
-
-
-def _offer(prompt: Conversation) -> Offer:
-    return Offer(prompt[-1].content, prompt, "random")
