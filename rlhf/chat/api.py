@@ -84,11 +84,7 @@ def list_conversations(call: Call) -> Conversations:
 
 
 def create_conversation(call: Call) -> ConversationAnswer:
-    made = call.service.create(call.user, key=call.key)
-    if call.body.title and call.body.title != made.title:
-        call.service.rename(call.user, made.id, call.body.title)
-        made = call.service.conversation(call.user, made.id).conversation
-    return ConversationAnswer.of(made)
+    return ConversationAnswer.of(call.service.create(call.user, call.body.title, key=call.key))
 
 
 def read_conversation(call: Call, conversation: str) -> Tree:
@@ -179,8 +175,10 @@ def other_duel_prompt(call: Call) -> NextPrompt:
 def open_duel(call: Call) -> Response | DuelAnswer:
     with call.slots.held() as slot:
         settings = reply_settings(call, call.body.settings)
-        turn = call.service.duel(call.user, call.body.prompt, settings, key=call.key)
-        reading = Reading({"left": turn.left, "right": turn.right}, call.slots, reader_left())
+        left = reader_left()
+        over = lambda: left() or call.slots.stopping.is_set()  # noqa: E731
+        turn = call.service.duel(call.user, call.body.prompt, settings, key=call.key, left=over)
+        reading = Reading({"left": turn.left, "right": turn.right}, call.slots, left)
         if "text/event-stream" in request.accept_mimetypes.values():
             return stream(reading, lambda read: duel_events(turn, read), slot)
         try:

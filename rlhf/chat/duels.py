@@ -1,12 +1,13 @@
 """Duels: two answers to one prompt, side by side, without names; judged, they become a pair for the reward model.
 
-    turn = duels.begin("ann", offer, settings)      # both answers are under way, and differ already
+    turn = duels.begin("ann", offer, settings, attempt)      # both answers are under way, and differ already
     turn.left, turn.right                           # two Turns
     turn.done()                                     # stored, and open for a vote
 
 Half of the duels set a challenger against the live version, where there is a challenger; the others are two samples of
-the live version. Sides are drawn at random. Two equal answers are never shown: what both say alike is held back until
-they differ, and where they never do, both are drawn again, and then another prompt is taken.
+the live version. Sides and seeds are drawn at random, and nobody is told the seeds: who knew them could have each
+version say the same again, and see whose answer is whose. Two equal answers are never shown: what both say alike is
+held back until they differ, and where they never do, both are drawn again, and then another prompt is taken.
 """
 
 import random
@@ -15,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlhf.chat.answering import Answering, Asked, Chosen, in_tree
+from rlhf.chat.answering import Answering, Asked, Chosen, as_conversation, in_tree
+from rlhf.chat.attempt import Attempt, NoDuel
 from rlhf.chat.feedback import Duel, StoredMessage, new_id
 from rlhf.chat.feedback_records import ChosenBy
 from rlhf.chat.guardrails import Block
+from rlhf.chat.once import Key
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.turns import Ending, Turn
 from rlhf.errors import UserError
@@ -29,8 +32,6 @@ SIDES: tuple[Side, Side] = ("left", "right")
 DRAWS = 3
 """Pairs drawn on one prompt, at most, to get two that differ."""
 SEEDS = 1 << 31
-SAMPLED = 0.7
-"""Temperature where 0 is asked for: two greedy answers of one version never differ."""
 
 
 class Refused(UserError):
@@ -39,10 +40,6 @@ class Refused(UserError):
     def __init__(self, block: Block) -> None:
         super().__init__(block.reply)
         self.reason = block.reason
-
-
-class NoDuel(UserError):
-    """There are not two answers to judge."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,13 @@ class DuelTurn:
     Args:
         offer: what is asked.
         store: stores all of it and opens the duel.
+        key: of the request that asked for it.
     """
 
-    def __init__(self, offer: Offer, store: Callable[["DuelTurn"], Duel]) -> None:
+    def __init__(self, offer: Offer, store: Callable[["DuelTurn"], Duel], key: Key | None = None) -> None:
         self.id = new_id()
         """The duel's, too."""
-        self.offer, self.prompt, self.chosen_by = offer, offer.prompt, offer.chosen_by
+        self.offer, self.prompt, self.chosen_by, self.key = offer, offer.prompt, offer.chosen_by, key
         self.left: Turn
         self.right: Turn
         self.replies: dict[str, StoredMessage] = {}
@@ -114,11 +112,21 @@ class DuelTurn:
         """Stop both; False where both have finished."""
         return any([self.left.cancel(), self.right.cancel()])
 
+    def join(self) -> bool:
+        """Another reader comes; False where they had better ask anew: there will be no duel."""
+        if self.duel is None and self.left.ended.is_set() and self.right.ended.is_set():
+            return False
+        if not self.left.join():
+            return False
+        if not self.right.join():
+            self.left.close()
+            return False
+        return True
+
     def close(self) -> None:
-        """The reader has left."""
-        self.cancel()
-        self.left.settle()
-        self.right.settle()
+        """A reader has left; the last one stops both."""
+        self.left.close()
+        self.right.close()
 
     def _open(self) -> None:
         whole = [reply for reply in self.replies.values() if reply.finish_reason in ("stop", "length")]
@@ -147,18 +155,24 @@ class Duels:
         self.rng.shuffle(pair)
         return pair[0], pair[1]
 
-    def begin(self, user: str, offer: Offer, settings: ReplySettings) -> DuelTurn | None:
+    def begin(
+        self, user: str, offer: Offer, settings: ReplySettings, attempt: Attempt, key: Key | None = None
+    ) -> DuelTurn | None:
         """Start two replies, and wait until they differ; None where they never do.
 
         Raises:
+            Left, NoDuel: nobody waits any more, or the time is up.
             GenerationFailed, or as `Engine.submit`.
         """
-        settings = replace(settings, temperature=settings.temperature or SAMPLED)
         for number in range(DRAWS):
-            arms = offer.arms if number == 0 and offer.arms else self._arms(settings, number)
-            turn = self._start(user, offer, arms, settings)
+            attempt.check()
+            arms = offer.arms if number == 0 and offer.arms else self.draw()
+            turn = self._start(DuelTurn(offer, self._keep, key), user, arms, settings)
             try:
-                if _differ(turn.left, turn.right):
+                with attempt.watching(turn):
+                    differ = _differ(turn.left, turn.right)
+                attempt.check()
+                if differ:
                     turn.accept()
                     return turn
             except BaseException:
@@ -166,16 +180,21 @@ class Duels:
                 raise
         return None
 
-    def _arms(self, settings: ReplySettings, number: int) -> tuple[Arm, Arm]:
-        """Who meets whom; with a seed of the user's own, the seeds follow from it."""
-        left, right = self.draw()
-        if settings.seed is None:
-            return left, right
-        first = settings.seed + 2 * number
-        return replace(left, seed=first), replace(right, seed=first + 1)
+    def given(self, id: str) -> DuelTurn:
+        """A duel that is stored, with both replies finished."""
+        store = self.answering.keeper.store
+        duel = store.duel(id)
+        history = store.path(duel.prompt_message)
+        asked = history[-1]
+        turn = DuelTurn(Offer(asked.content, as_conversation(history), duel.chosen_by), self._keep)
+        turn.id, turn.duel = duel.id, duel
+        turn.left, turn.right = (
+            Turn.finished(duel.user, asked, store.message(reply)) for reply in (duel.left, duel.right)
+        )
+        return turn
 
-    def _start(self, user: str, offer: Offer, arms: tuple[Arm, Arm], settings: ReplySettings) -> DuelTurn:
-        duel, history, asked = DuelTurn(offer, self._keep), in_tree(offer.conversation), list[Asked]()
+    def _start(self, duel: DuelTurn, user: str, arms: tuple[Arm, Arm], settings: ReplySettings) -> DuelTurn:
+        history, asked = in_tree(duel.offer.conversation), list[Asked]()
         try:
             for arm in arms:
                 asked.append(self.answering.ask(history, Chosen(arm.version), replace(settings, seed=arm.seed)))
@@ -200,6 +219,8 @@ class Duels:
                 store.add_message(replace(reply, conversation=conversation, parent=asked))
             left, right = (reply.id for reply in replies)
             duel = store.open_duel(user, asked, left, right, turn.chosen_by, id=turn.id)
+            if turn.key:
+                store.note(user, *turn.key, duel.id)
         for side, reply in zip((turn.left, turn.right), replies, strict=True):
             self.answering.score(side.prompt, reply)
         return duel

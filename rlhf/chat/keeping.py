@@ -52,14 +52,16 @@ class Keeper:
         """Messages that are in memory only."""
         return len(self._messages)
 
-    def new_conversation(self, user: str, kind: Kind = "chat", key: str | None = None) -> StoredConversation:
+    def new_conversation(
+        self, user: str, title: str = "", kind: Kind = "chat", key: str | None = None
+    ) -> StoredConversation:
         """A conversation; where there is no room, one in memory until there is."""
         try:
-            return self.store.new_conversation(user, kind=kind, key=key)
+            return self.store.new_conversation(user, title, kind, key=key)
         except CANNOT_NOW as error:
             self._warn(error)
         with self._lock:
-            return self._in_memory(user, kind)
+            return self._in_memory(user, kind, title)
 
     def add_history(self, user: str, messages: Sequence[StoredMessage]) -> tuple[list[StoredMessage], bool]:
         """Store a conversation that was held elsewhere, each turn after the one before, in one step."""
@@ -173,9 +175,9 @@ class Keeper:
             del self._messages[message.id]
         return True
 
-    def _in_memory(self, user: str, kind: Kind) -> StoredConversation:
+    def _in_memory(self, user: str, kind: Kind, title: str = "") -> StoredConversation:
         now = time.time()
-        made = StoredConversation(new_id(), user, "", kind, now, now)
+        made = StoredConversation(new_id(), user, title, kind, now, now)
         self._conversations[made.id] = made
         while len(self._conversations) > MOST_UNKEPT:
             del self._conversations[next(iter(self._conversations))]

@@ -68,6 +68,20 @@ class Ledger:
             )
             return [Event(row["id"], row["time"], row["kind"], json.loads(row["data"])) for row in rows][::-1]
 
+    def note(self, user: str, key: str, request: str, result: str) -> None:
+        """Say what came of a key: the id of what was made. The first note stands."""
+        with self._db.writing() as c:
+            row = {"user": user, "key": key, "request": request, "result": json.dumps(result), "time": time.time()}
+            insert(c, "keys", row, "ON CONFLICT DO NOTHING")
+
+    def noted(self, user: str, key: str, request: str) -> str | None:
+        """What came of a key, if it was noted. Raises `KeyReused` where it named another request."""
+        with self._db.reading() as c:
+            kept = c.execute("SELECT request, result FROM keys WHERE user = ? AND key = ?", (user, key)).fetchone()
+        if kept is not None and kept["request"] != request:
+            raise KeyReused(key)
+        return None if kept is None else str(json.loads(kept["result"]))
+
     def _update(self, what: str, id: str, statement: str, value: object) -> None:
         with self._db.writing() as c:
             if not c.execute(statement, (value, id)).rowcount:

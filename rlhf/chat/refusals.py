@@ -26,6 +26,7 @@ STATUS = {
     "NoDuel": 409,
     "QueueFull": 429,
     "EngineClosed": 503,
+    "Left": 503,
     "StoreBusy": 503,
     "TimeoutError": 503,
     "StoreFull": 507,

@@ -3,6 +3,7 @@
 turn = replies.say("ann", talk.id, None, "Hello", settings, key)
 turn = replies.regenerate("ann", message.id, settings)
 turn = replies.complete("ann", messages, "ppo", settings)        # a conversation that a program holds itself
+turn = replies.given(turn.reply_id)                              # as it came out: for a request that is sent again
 """
 
 from collections.abc import Sequence
@@ -12,17 +13,20 @@ from dataclasses import replace
 from rlhf.chat.answering import Answering, Asked, Chosen, in_tree
 from rlhf.chat.choosing import Choosing
 from rlhf.chat.engine import QueueFull
-from rlhf.chat.feedback import NotFound, StoredConversation, StoredMessage, StoreFull, new_id
+from rlhf.chat.feedback import NotFound, StoreBusy, StoredConversation, StoredMessage, StoreFull, new_id
 from rlhf.chat.fleet import UnknownVersion
 from rlhf.chat.guardrails import Block
+from rlhf.chat.once import Key
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.tally import Tally
-from rlhf.chat.turns import Turn
+from rlhf.chat.turns import Ending, Turn
 from rlhf.errors import UserError
 from rlhf.records import Conversation
 
 TITLE = 60
 """Characters of the first message that become a conversation's title."""
+WHOLE = ("stop", "length")
+"""How a reply ends that nobody cut off."""
 
 
 class TooFast(QueueFull):
@@ -99,7 +103,7 @@ class Replies:
             return said
         return self._followed(user, stored, kept, asked)
 
-    def regenerate(self, user: str, message_id: str, settings: ReplySettings) -> Turn:
+    def regenerate(self, user: str, message_id: str, settings: ReplySettings, key: Key | None = None) -> Turn:
         """Raises as `ChatService.say`."""
         message = self.owned_message(user, message_id)
         if message.role == "assistant" and message.parent is not None:
@@ -112,16 +116,21 @@ class Replies:
         if block:
             return self.answering.refuse(user, message, block, kept)
         chosen = self.choosing.choose(message.conversation)
-        return self._followed(user, message, kept, self._asked(self.keeper.path(message.id), chosen, settings))
+        return self._followed(user, message, kept, self._asked(self.keeper.path(message.id), chosen, settings), key)
 
-    def complete(self, user: str, messages: Conversation, version: str | None, settings: ReplySettings) -> Turn:
+    def complete(
+        self,
+        user: str,
+        messages: Conversation,
+        version: str | None,
+        settings: ReplySettings,
+        key: Key | None = None,
+    ) -> Turn:
         """Raises as `ChatService.say`."""
         if not messages or messages[-1].role != "user":
             raise UserError("There is nothing to reply to.", expected="messages of which the last is a user's")
-        block = self.checked(user, messages[-1].content)
-        history = in_tree(messages)
+        history, block = self._screened(in_tree(messages), self.checked(user, messages[-1].content))
         if block:
-            history[-1] = replace(history[-1], blocked=True)
             stored, kept = self.keeper.add_history(user, history)
             return self.answering.refuse(user, stored[-1], block, kept)
         if version is None:
@@ -133,7 +142,28 @@ class Replies:
         except BaseException:
             asked.generation.cancel()
             raise
-        return self._followed(user, stored[-1], kept, asked)
+        return self._followed(user, stored[-1], kept, asked, key)
+
+    def _screened(
+        self, history: Sequence[StoredMessage], last: Block | None
+    ) -> tuple[list[StoredMessage], Block | None]:
+        """A history that a program sent, with what is unsafe in it marked, and why it is not answered, if it is not.
+
+        An earlier turn of the user's that would not have been answered is kept from the model, as in a conversation
+        of ours; a system turn or the last one forbids a reply.
+        """
+        check = self.answering.guardrails.check_message
+        blocks = [check(message.content) if message.role != "assistant" else None for message in history[:-1]]
+        blocks.append(last)
+        marked = [replace(one, blocked=block is not None) for one, block in zip(history, blocks, strict=True)]
+        system = (block for one, block in zip(history, blocks, strict=True) if one.role == "system" and block)
+        return marked, last or next(system, None)
+
+    def given(self, reply: str) -> Turn:
+        """A reply that is stored, as a finished turn."""
+        message = self.keeper.message(reply)
+        asked = self.keeper.message(message.parent or "")
+        return Turn.finished(self.keeper.conversation(message.conversation).user, asked, message)
 
     def _before(self, talk: StoredConversation, parent: str | None) -> list[StoredMessage]:
         """What was said up to a new turn."""
@@ -165,15 +195,23 @@ class Replies:
         except UnknownVersion:
             return self.answering.ask(history, Chosen(self.choosing.serving.live), settings)
 
-    def _followed(self, user: str, message: StoredMessage, kept: bool, asked: Asked) -> Turn:
-        turn = self.answering.follow(user, message, asked, self.answering.keep)
+    def _followed(self, user: str, message: StoredMessage, kept: bool, asked: Asked, key: Key | None = None) -> Turn:
+        def finish(turn: Turn, reply: StoredMessage, ending: Ending) -> StoredMessage:
+            stored = self.answering.keep(turn, reply, ending)
+            if key and turn.kept and stored.finish_reason in WHOLE:
+                with suppress(StoreFull, StoreBusy):  # the reply is kept, which is what counts
+                    self.keeper.store.note(user, *key, stored.id)
+            return stored
+
+        turn = self.answering.follow(user, message, asked, finish)
         turn.kept = turn.kept and kept
         return turn
 
     def _said(self, user: str, message: StoredMessage, kept: bool) -> Turn | None:
-        """The reply that a turn has already, as a finished turn."""
-        replies = [one for one in self.keeper.messages(message.conversation) if one.parent == message.id]
-        return Turn.finished(user, message, replies[-1], kept) if replies else None
+        """The first reply that a turn has, as a finished turn; None where all that it has was cut off."""
+        tree = self.keeper.messages(message.conversation)
+        replies = [one for one in tree if one.parent == message.id and one.finish_reason in WHOLE]
+        return Turn.finished(user, message, replies[0], kept) if replies else None
 
 
 def title_of(text: str) -> str:

@@ -94,6 +94,7 @@ class NewDuel(Body):
     prompt: Said | None = None
     """What to ask; null: the server chooses."""
     settings: SettingsBody = SettingsBody()
+    """`max_tokens` and `stop` count. The server draws the rest: with a known seed, answers could be told apart."""
 
 
 class Vote(Body):

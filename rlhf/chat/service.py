@@ -17,7 +17,7 @@ import logging
 import random
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,17 @@ from typing import Any
 from rlhf.chat.ab_test import Router
 from rlhf.chat.answering import Answering
 from rlhf.chat.arena import Arena
+from rlhf.chat.attempt import Attempt, NoDuel
 from rlhf.chat.choosing import Choosing
 from rlhf.chat.deck import Deck
-from rlhf.chat.duels import Duels, DuelTurn, NoDuel, Offer, Refused
+from rlhf.chat.duels import Duels, DuelTurn, Offer, Refused
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, NotFound, Rating, StoredConversation, StoredMessage
 from rlhf.chat.feedback_records import Choice
 from rlhf.chat.guardrails import Guardrails
 from rlhf.chat.health import Health
 from rlhf.chat.keeping import Keeper
-from rlhf.chat.once import Once
+from rlhf.chat.once import Key, Once
 from rlhf.chat.outcomes import Outcomes
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.replies import Replies, TooFast
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """Between two looks at the registry."""
+SAMPLED = 0.7
+"""Temperature of duels where the configuration says 0: two greedy answers of one version never differ."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,14 @@ class ChatService:
         )  # fmt: skip
         self.guardrails, self.scorer = guardrails, scorer
         rng = random.Random(secrets.randbits(64))  # another one at each start: choices must not repeat
-        self.keeper, self.outcomes, self._once = Keeper(store), Outcomes(store), Once()
+        self.keeper, self.outcomes, self._once = Keeper(store), Outcomes(store), Once(store)
         self.answering = Answering(engine, self.keeper, guardrails, scorer, config.chat.system, config.serve.timeout_s)
         self.serving = Serving(registry, self.answering, self.outcomes, config.routing)
         router = Router(config.routing, rng.getrandbits(32))
         self.choosing = Choosing(self.serving, router, self.keeper, self.outcomes)
         self.replies = Replies(self.answering, self.choosing)
         duels = Duels(self.answering, lambda: self.serving.arms, rng)
-        sampled = ReplySettings(temperature=config.chat.temperature, top_p=config.chat.top_p)
+        sampled = ReplySettings(temperature=config.chat.temperature or SAMPLED, top_p=config.chat.top_p)
         self.deck = Deck(prompts, duels, sampled, config.serve, rng)
         self.serving.on_change = self.deck.clear
         self.arena = Arena(duels, self.deck, self.replies)
@@ -125,9 +128,9 @@ class ChatService:
         """Newest first."""
         return self.keeper.conversations(user)
 
-    def create(self, user: str, key: str | None = None) -> StoredConversation:
-        """An empty conversation."""
-        return self._once.of(user, key, ("create",), lambda: self.keeper.new_conversation(user, key=key))
+    def create(self, user: str, title: str = "", key: str | None = None) -> StoredConversation:
+        """An empty conversation; without a title, what is said first becomes it."""
+        return self.keeper.new_conversation(user, title, key=key)
 
     def conversation(self, user: str, id: str) -> ConversationView:
         """One with all that was said in it."""
@@ -160,20 +163,21 @@ class ChatService:
 
         Args:
             parent: the reply that it follows; None at the beginning. To edit a turn, say it again to the same parent.
-            key: a request sent again with the same key joins the first one.
+            key: a request sent again with the same key joins the first one; `Turn.close` when you have read enough.
 
         Raises:
             NotFound, KeyReused, QueueFull, TooFast, PromptTooLong, UserError: nothing was stored.
         """
         request = ("say", conversation, parent, content, settings)
         return self._once.of(
-            user, key, request, lambda: self.replies.say(user, conversation, parent, content, settings, key)
+            user, key, request, lambda _: self.replies.say(user, conversation, parent, content, settings, key)
         )
 
     def regenerate(self, user: str, message_id: str, settings: ReplySettings, key: str | None = None) -> Turn:
         """Another reply to a user's turn, given by itself or by one of its replies. Raises as `say`."""
+        request = ("regenerate", message_id, settings)
         return self._once.of(
-            user, key, ("regenerate", message_id, settings), lambda: self.replies.regenerate(user, message_id, settings)
+            user, key, request, lambda key: self.replies.regenerate(user, message_id, settings, key), self.replies.given
         )
 
     def complete(
@@ -186,7 +190,10 @@ class ChatService:
     ) -> Turn:
         """Answer a conversation that a program holds itself; version None: routing chooses. Raises as `say`."""
         request = ("complete", messages, version, settings)
-        return self._once.of(user, key, request, lambda: self.replies.complete(user, messages, version, settings))
+        return self._once.of(
+            user, key, request, lambda key: self.replies.complete(user, messages, version, settings, key),
+            self.replies.given,
+        )  # fmt: skip
 
     def stop(self, user: str, turn_id: str) -> bool:
         """Stop a reply or a duel, in the engine too; False where it has ended already."""
@@ -230,15 +237,32 @@ class ChatService:
         """
         return self.arena.next_prompt(user, other)
 
-    def duel(self, user: str, prompt: str | None, settings: ReplySettings, key: str | None = None) -> DuelTurn:
+    def duel(
+        self,
+        user: str,
+        prompt: str | None,
+        settings: ReplySettings,
+        key: str | None = None,
+        left: Callable[[], bool] = lambda: False,
+    ) -> DuelTurn:
         """Two answers side by side, which differ; to a prompt of the user's own, or None: to the next one.
+
+        Args:
+            settings: of which the length and the stop texts count: who chose the seed would know whose answer is whose.
+            left: whether nobody waits for it any more.
 
         Raises:
             Refused: a guardrail blocks the prompt.
-            NoDuel: the answers are equal every time.
+            NoDuel: the answers are equal every time, or it took too long to find two that are not.
+            Left: nobody waits any more.
             As `say`.
         """
-        return self._once.of(user, key, ("duel", prompt, settings), lambda: self.arena.begin(user, prompt, settings))
+
+        def begin(noted: Key | None) -> DuelTurn:
+            attempt = Attempt(lambda: self._stopping.is_set() or left(), self.config.serve.timeout_s)
+            return self.arena.begin(user, prompt, settings, attempt, noted)
+
+        return self._once.of(user, key, ("duel", prompt, settings), begin, self.arena.duels.given)
 
     def vote(
         self, user: str, duel_id: str, choice: Choice, latency_ms: int | None = None, key: str | None = None

@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 
-from rlhf.chat.duels import Arm, NoDuel, Offer, Refused
+from rlhf.chat.attempt import Attempt, Left, NoDuel
+from rlhf.chat.duels import Arm, Offer, Refused
+from rlhf.chat.engine import QueueFull
 from rlhf.chat.feedback import NotFound
 from rlhf.chat.generation import GenerationFailed
 from rlhf.chat.records import ReplySettings
@@ -17,6 +19,7 @@ from rlhf.records import Message, ask
 from tests.chat.world import PROMPTS, Gate, add_challenger, chat_config, save_reward, service_on
 
 SHORT = ReplySettings(max_tokens=5)
+PATIENT = Attempt(lambda: False, seconds=3600)
 
 
 def test_two_answers_at_a_time_stored_with_the_duel(service):
@@ -69,16 +72,41 @@ def test_versions_meet_half_of_the_time_and_sides_are_drawn(folder, tokenizer):
         assert len(set(seeds)) == 100
 
 
-def test_greedy_duels_are_sampled(service):
-    turn = service.duel("ann", None, ReplySettings(temperature=0, max_tokens=5))
-    assert {service.store.message(side).settings["temperature"] for side in (turn.done().left, turn.duel.right)} == {
-        0.7
-    }
+def settings_of(service, turn):
+    return [service.store.message(side).settings for side in (turn.done().left, turn.duel.right)]
+
+
+def test_greedy_duels_are_sampled(folder):
+    with service_on(folder, chat_config(chat={"temperature": 0})) as service:
+        turn = service.duel("ann", None, SHORT)
+        assert [one["temperature"] for one in settings_of(service, turn)] == [0.7, 0.7]
+
+
+def test_nobody_chooses_how_a_duel_is_sampled(service):
+    """With the seed one could have each version say the same again, and would know whose answer is whose."""
+    mine = ReplySettings(temperature=0.01, top_p=0.5, seed=11, max_tokens=5, stop=("zzz",))
+    seeds = set()
+    for _ in range(2):
+        for one in settings_of(service, service.duel("ann", "Why?", mine)):
+            assert (one["temperature"], one["top_p"]) == (service.config.chat.temperature, service.config.chat.top_p)
+            assert (one["max_tokens"], one["stop"]) == (5, ["zzz"])
+            seeds.add(one["seed"])
+    assert len(seeds) == 4 and not seeds & {11, 12}
+
+
+def test_a_vote_that_is_changed_when_the_names_are_known_is_marked(service):
+    first, second = (service.duel("ann", None, SHORT).done() for _ in range(2))
+    assert service.vote("ann", first.id, "left").duel.blind
+    assert service.vote("ann", first.id, "left").duel.blind  # sent again
+    assert not service.vote("ann", first.id, "right").duel.blind
+    assert service.vote("ann", second.id, "left").duel.blind
+    service.unvote("ann", second.id)
+    assert not service.vote("ann", second.id, "left").duel.blind
 
 
 def test_equal_answers_are_drawn_again(service):
     same = (Arm("ppo", 3), Arm("ppo", 3))
-    turn = service.arena.duels.begin("ann", Offer("Why?", ask("Why?"), "asked", same), SHORT)
+    turn = service.arena.duels.begin("ann", Offer("Why?", ask("Why?"), "asked", same), SHORT, PATIENT)
     seeds = [service.store.message(side).settings["seed"] for side in (turn.done().left, turn.duel.right)]
     assert 3 not in seeds and seeds[0] != seeds[1]
     assert len(service.store.duels()) == 1
@@ -86,15 +114,84 @@ def test_equal_answers_are_drawn_again(service):
     assert service.answering.running == {}
 
 
-def test_where_answers_never_differ_there_is_no_duel(service):
-    always = ReplySettings(temperature=0.7, top_p=1e-9, max_tokens=5)  # only the likeliest token
-    with pytest.raises(NoDuel):
-        service.duel("ann", "Why?", always)
-    assert service.engine.stats().replies == 2 * 3
-    with pytest.raises(NoDuel):
-        service.duel("ann", None, always)  # after other prompts
-    assert service.engine.stats().replies == 2 * 3 * (1 + 4)
-    assert service.store.duels() == []
+def test_where_answers_never_differ_there_is_no_duel(folder):
+    with service_on(folder, chat_config(chat={"top_p": 1e-9})) as service:  # only the likeliest token
+        with pytest.raises(NoDuel):
+            service.duel("ann", "Why?", SHORT)
+        assert service.engine.stats().replies == 2 * 3
+        with pytest.raises(NoDuel):
+            service.duel("ann", None, SHORT)  # after another prompt
+        assert service.engine.stats().replies == 2 * 3 * (1 + 2)
+        assert service.store.duels() == []
+
+
+def test_a_duel_that_nobody_waits_for_is_not_begun(service):
+    gate, left, caught = Gate(service.engine, "ppo"), threading.Event(), []
+
+    def begin() -> None:
+        with pytest.raises(Left) as raised:
+            service.duel("ann", None, ReplySettings(max_tokens=1900), left=left.is_set)
+        caught.append(raised)
+
+    offered = service.next_duel_prompt("ann")
+    beginner = threading.Thread(target=begin)
+    beginner.start()
+    assert gate.reached.wait(60)
+    left.set()  # before the first token
+    running = list(service.answering.running.values())
+    while not all(turn.given_up or turn._generation.cancelled for turn in running):
+        time.sleep(0.001)
+    gate.gone()
+    beginner.join(60)
+    assert caught and service.answering.running == {} and service.store.duels() == []
+    assert service.engine.stats().replies <= 2  # nothing was drawn again
+    assert service.next_duel_prompt("ann") == offered
+
+
+def test_the_beginning_of_a_duel_has_one_deadline(folder):
+    with service_on(folder, chat_config(chat={"top_p": 1e-9})) as service:
+        offer = Offer("Why?", ask("Why?"), "asked")
+        with pytest.raises(NoDuel, match="within 0 s"):
+            service.arena.duels.begin("ann", offer, SHORT, Attempt(lambda: False, seconds=0))
+        assert service.engine.stats().replies == 0
+        long = ReplySettings(max_tokens=1900, top_p=1e-9)  # equal to the end, which is far
+        with pytest.raises(NoDuel, match="within 0.01 s"):
+            service.arena.duels.begin("ann", offer, long, Attempt(lambda: False, seconds=0.01))
+        assert service.engine.stats().replies <= 2 and service.answering.running == {}
+
+
+def test_a_duel_that_is_refused_keeps_its_offer(service, monkeypatch):
+    offered = service.next_duel_prompt("ann")
+
+    def full(*_: object, **__: object) -> None:
+        raise QueueFull(64, 1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.engine, "submit", full)
+        with pytest.raises(QueueFull):
+            service.duel("ann", None, SHORT)
+    assert service.arena._offers["ann"] == offered
+    assert service.duel("ann", None, SHORT).prompt == offered.prompt
+
+
+def test_two_duels_at_once_of_one_user(service):
+    class Slow(dict):
+        """Lets every thread look before the first one takes."""
+
+        def get(self, *args):
+            found = super().get(*args)
+            together.wait(60)
+            return found
+
+    together, found = threading.Barrier(2), []
+    offered = service.next_duel_prompt("ann")
+    service.arena._offers = Slow(service.arena._offers)
+    threads = [threading.Thread(target=lambda: found.append(service.arena._offer("ann", None))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2 and offered in found
 
 
 def test_what_both_say_alike_is_held_back_until_they_differ(folder, tokenizer):
@@ -132,6 +229,24 @@ def test_guardrails_hold_for_duels(folder):
             service.duel("ann", "You fucking idiot", SHORT)
         assert [event.data["reason"] for event in service.store.events("blocked")] == ["words"]
         assert service.store.duels() == []
+
+
+def test_prompts_of_ours_that_a_guardrail_blocks_are_taken_out_once(folder):
+    rude = PROMPTS[0].__class__("x", ask("You fucking idiot"), "", "lists")
+    guardrails = {"requests_per_minute": 60_000, "words": True}
+    with service_on(folder, chat_config(guardrails=guardrails), prompts=[rude, PROMPTS[0]]) as service:
+        assert {service.deck.next().prompt for _ in range(40)} == {PROMPTS[0].prompt[0].content}
+        [event] = service.store.events("blocked")
+        assert (event.data["side"], event.data["prompt"]) == ("deck", "You fucking idiot")
+    with service_on(folder, chat_config(guardrails=guardrails), prompts=[rude]) as service:
+        with pytest.raises(UserError, match="no prompts"):
+            service.next_duel_prompt("ann")
+
+
+def test_a_duel_costs_one_message(folder):
+    with service_on(folder, chat_config(guardrails={"requests_per_minute": 4}, chat={"top_p": 1e-9})) as service:
+        with pytest.raises(NoDuel):  # and not TooFast, though two prompts were tried
+            service.duel("ann", None, SHORT)
 
 
 def test_a_duel_is_on_the_prompt_that_was_offered(service):

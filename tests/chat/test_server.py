@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
 from rlhf.chat.server import SPARE_THREADS, bind
 from rlhf.chat.settings import ServeSection
 from rlhf.errors import UserError
-from tests.chat.web_world import TOKEN, events, run_of, running, save_version
+from tests.chat.web_world import AUTH, TOKEN, events, run_of, running, save_version
 
 PATIENCE = 60
 """Seconds after which something that should happen soon is taken not to happen at all."""
@@ -71,6 +72,40 @@ def test_a_reader_who_leaves_before_the_first_token_frees_the_place(endless):
     until(lambda: endless.service.engine.stats().waiting == 0)
     until(lambda: endless.streams == 1)
     assert first.read(10)
+    first.close()
+
+
+def test_one_reader_s_exit_leaves_the_other_one_s_reply(endless):
+    talk = json.load(endless.request("POST", "/api/conversations", {}))["id"]
+    said = {"parent": None, "content": "Hello", "settings": {"temperature": 0, **LONG}}
+
+    def ask() -> tuple[HTTPResponse, str]:
+        path = f"/api/conversations/{talk}/messages"
+        response = endless.request("POST", path, said, **{"Idempotency-Key": "k"})
+        assert response.readline() == b"event: start\n"
+        return response, json.loads(response.readline().removeprefix(b"data: "))["reply_id"]
+
+    (first, made), (second, same) = ask(), ask()
+    assert made == same
+    first.close()
+    until(lambda: endless.streams == 1)
+    assert second.read(2000) and endless.service.engine.stats().active == 1
+    second.close()
+    until(lambda: endless.streams == 0 and endless.service.engine.stats().active == 0)
+    third, other = ask()  # the connection was lost: whoever asks again gets a whole reply
+    assert other != made and third.read(2000)
+    third.close()
+
+
+def test_whoever_leaves_before_a_duel_begins_frees_its_places(endless):
+    first, running = endless.stream(**LONG), endless.service.answering.running
+    before = set(running)
+    connection = HTTPConnection("127.0.0.1", endless.server.port, timeout=PATIENCE)
+    connection.request("POST", "/api/duels", "{}", AUTH | {"Content-Type": "application/json"})
+    until(lambda: endless.service.engine.stats().waiting == 2)  # the batch is full: no side has a token yet
+    connection.close()
+    until(lambda: endless.service.engine.stats().waiting == 0 and endless.streams == 1)
+    assert set(running) == before  # the other reply goes on
     first.close()
 
 

@@ -1,6 +1,7 @@
 """The service: a tree where nothing is lost, stopping, failing, judging, whose is whose, guardrails, a full disk."""
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -132,14 +133,82 @@ def test_a_key_sent_again_gives_the_first_answer(service):
     assert len(service.conversation("ann", talk.id).messages) == 3
 
 
-def test_a_key_is_known_after_a_restart(folder):
+def test_a_reader_who_leaves_does_not_stop_it_for_the_other(service):
+    talk = service.create("ann")
+    first, second = (service.say("ann", talk.id, None, "Hello", LONG, key="k") for _ in range(2))
+    first.close()
+    assert second.done().finish_reason == "length" and first.message == second.message
+    duels = [service.duel("ann", None, LONG, key="d") for _ in range(2)]
+    duels[0].close()
+    assert duels[1].done() == service.store.duel(duels[1].id)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_reply_whose_readers_had_all_left_is_begun_anew(folder, restart):
+    with ExitStack() as stack:
+        service = stack.enter_context(service_on(folder, chat_config()))
+        talk, hello = service.create("ann"), (Message("user", "Hello"),)
+        asked = said(service, "ann", talk.id, None, "Hello")
+
+        def ask_all(service, settings):
+            return [
+                service.say("ann", talk.id, asked.id, "And?", settings, key="say"),
+                service.regenerate("ann", asked.id, settings, key="regenerate"),
+                service.complete("ann", hello, None, settings, key="complete"),
+                service.duel("ann", "Why?", settings, key="duel"),
+            ]
+
+        settings = ReplySettings(max_tokens=1000, temperature=0.7)
+        for turn in ask_all(service, settings):
+            turn.close()
+        assert {reply.finish_reason for reply in service.store.replies()[1:]} == {"cancelled"}
+        if restart:
+            stack.close()
+            service = stack.enter_context(service_on(folder, chat_config()))
+        again = ask_all(service, settings)
+        assert {turn.done().finish_reason for turn in again[:3]} == {"length"}
+        assert again[3].done().choice is None
+        turns = [message for message in service.store.messages(talk.id) if message.content == "And?"]
+        assert len(turns) == 1  # said once, answered twice
+
+
+def test_what_failed_is_begun_anew(service):
+    talk = service.create("ann")
+    turn = service.say("ann", talk.id, None, "Hello", ReplySettings(max_tokens=1900), key="k")
+    service.engine.unload("ppo")
+    with pytest.raises(GenerationFailed):
+        turn.done()
+    service.engine.load("ppo", service.run_folder / "ppo")
+    assert service.say("ann", talk.id, None, "Hello", SHORT, key="other").done()
+    assert service.say("ann", talk.id, None, "Hello", ReplySettings(max_tokens=1900), key="k") is not turn
+
+
+def test_keys_are_known_after_a_restart(folder):
     with service_on(folder, chat_config()) as service:
-        talk = service.create("ann")
+        talk = service.create("ann", "Greetings", key="k0")
+        assert service.create("ann", "Greetings", key="k0") == talk and talk.title == "Greetings"
         reply = said(service, "ann", talk.id, None, "Hello", key="k1")
+        other = service.regenerate("ann", reply.id, SHORT, key="k2").done()
+        done = service.complete("ann", ask("Hi"), None, SHORT, key="k3").done()
+        duel = service.duel("ann", "Why?", SHORT, key="k4").done()
     with service_on(folder, chat_config()) as service:
         turn = service.say("ann", talk.id, None, "Hello", SHORT, key="k1")
         assert (turn.done(), turn.user_message.id, list(turn)) == (reply, reply.parent, [reply.content])
-        assert len(service.conversation("ann", talk.id).messages) == 2
+        assert service.regenerate("ann", reply.id, SHORT, key="k2").done().id == other.id
+        again = service.complete("ann", ask("Hi"), None, SHORT, key="k3")
+        assert (again.done().id, again.user_message.content) == (done.id, "Hi")
+        shown = service.duel("ann", "Why?", SHORT, key="k4")
+        sides = [service.store.message(side).content for side in (duel.left, duel.right)]
+        assert (shown.done(), shown.id, shown.prompt) == (duel, duel.id, "Why?")
+        assert ["".join(shown.left), "".join(shown.right)] == sides
+        assert len(service.conversation("ann", talk.id).messages) == 3 and len(service.store.duels()) == 1
+        for act in (
+            lambda: service.create("ann", "Another", key="k0"),
+            lambda: service.regenerate("ann", other.id, SHORT, key="k2"),
+            lambda: service.duel("ann", "Why not?", SHORT, key="k4"),
+        ):
+            with pytest.raises(KeyReused):
+                act()
 
 
 def test_a_program_s_own_conversation(service):
@@ -309,6 +378,9 @@ def test_a_blocked_message_is_answered_politely_and_never_reaches_the_model(fold
         assert after.prompt == ask("Hello")
         after.done()
         assert service.regenerate("ann", reply.id, SHORT).done().blocked  # asked again, answered the same
+        service.guardrails.settings = service.guardrails.settings.model_copy(update={"words": False})
+        assert service.regenerate("ann", reply.id, SHORT).done().version == "ppo"  # and now it passes
+        service.guardrails.settings = service.guardrails.settings.model_copy(update={"words": True})
         assert service.complete("api", ask("You fucking idiot"), None, SHORT).done().blocked
 
 
@@ -340,6 +412,29 @@ def test_a_blocked_reply_is_replaced_and_nowhere_kept(folder, monkeypatch):
         [event] = service.store.events("blocked")
         assert (event.data["side"], event.data["version"], event.data["message"]) == ("output", "ppo", reply.id)
         assert secret not in service.store.path(reply.id)[-1].content
+        shown = []
+        submit = service.engine.submit
+        monkeypatch.setattr(
+            service.engine, "submit", lambda messages, *rest: shown.append(messages) or submit(messages, *rest)
+        )
+        said(service, "ann", reply.conversation, reply.id, "And now?")
+        assert shown == [ask("And now?")]  # neither the polite words, nor a turn without a reply
+
+
+def test_a_program_s_own_history_is_checked_too(folder):
+    guardrails = {"requests_per_minute": 4, "words": True}
+    rude = "You fucking idiot"
+    with service_on(folder, chat_config(guardrails=guardrails)) as service:
+        shown, submit = [], service.engine.submit
+        service.engine.submit = lambda messages, *rest: shown.append(messages) or submit(messages, *rest)
+        history = (*ask(rude), Message("assistant", "No."), Message("user", "Hi"))
+        reply = service.complete("ann", history, None, SHORT).done()
+        assert not reply.blocked and shown == [ask("Hi")]
+        assert [message.blocked for message in service.store.path(reply.id)] == [True, False, False, False]
+        told = (Message("system", rude), *ask("Hi"))
+        assert service.complete("bob", told, None, SHORT).done().blocked and len(shown) == 1
+        with pytest.raises(TooFast):  # one message, though it was a long history
+            service.complete("ann", ask("Hi"), None, SHORT)
 
 
 def test_who_is_too_fast_is_told_when_to_come_back(folder):

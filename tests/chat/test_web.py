@@ -127,6 +127,13 @@ def test_a_duel_is_blind_until_the_vote(client):
     assert error(client.call("POST", path, {"choice": "left"}, X_User="eve"), 404)
 
 
+def test_the_title_belongs_to_the_request_that_names_it(client):
+    made = client.call("POST", "/api/conversations", {"title": "Sums"}, Idempotency_Key="k3")
+    assert made.json["title"] == "Sums"
+    other = client.call("POST", "/api/conversations", {"title": "Others"}, Idempotency_Key="k3")
+    assert error(other, 409)["code"] == "key_reused"
+
+
 def test_a_duel_streams_both_sides(client):
     with client.call("POST", "/api/duels", {"prompt": "What is a sun?"}, Accept="text/event-stream") as response:
         sent = events(response.text)
