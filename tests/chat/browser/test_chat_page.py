@@ -1,36 +1,15 @@
-"""The chat page in a real browser, against the real server: replies, branches, the list, errors."""
+"""The chat page in a real browser, against the real server: replies, branches, the list, notices."""
 
 import re
 
 import pytest
 
-from tests.chat.browser.conftest import LONG, REFUSED, ready
+from tests.chat.browser.acting import LONGER, complete, press, say, stored
+from tests.chat.browser.conftest import LONG, ready
 from tests.chat.serving_world import wait_until
 from tests.chat.stored import talk
 
 expect = pytest.importorskip("playwright.sync_api").expect
-
-LONGER = "([before]) => document.querySelector('.reply .markdown')?.textContent.length > before"
-
-
-def say(page, text):
-    page.get_by_label("Your message", exact=True).fill(text)
-    page.keyboard.press("Enter")
-
-
-def complete(page, replies=1):
-    """Wait until so many replies are there and none is on its way."""
-    expect(page.locator(".reply")).to_have_count(replies)
-    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
-    expect(page.locator(".pending")).to_have_count(0)
-
-
-def press(page, name, at=-1):
-    page.get_by_role("button", name=name, exact=True).nth(at).click()
-
-
-def stored(site, page):
-    return site.store.messages(page.url.split("#")[1])
 
 
 def test_a_reply_streams_and_stops_in_the_engine_too(open_page, site):
@@ -305,93 +284,3 @@ def test_notices(open_page, site):
     expect(page.locator(".note")).to_have_text("The reply took too long and was stopped.")
     site.show(page, talk(site.store, user, "Broken?", "Ye", finish_reason="error")[0].conversation)
     expect(page.locator(".note")).to_have_text("The reply broke off")
-
-
-def test_a_message_that_is_refused_comes_back(open_page, site):
-    page = open_page(settings={"max_tokens": 4090})
-    page.watch.allowed.append(REFUSED)
-    say(page, "What is a cat? And a dog?")
-    toast = page.locator(".toast.error")
-    expect(toast).to_contain_text("The message is too long for the model. Found: ")
-    expect(toast).to_contain_text("Expected: message and reply together at most 4096 tokens, the model's context.")
-    expect(toast).to_contain_text("Shorten the message")
-    expect(page.get_by_label("Your message", exact=True)).to_have_value("What is a cat? And a dog?")
-    expect(page.locator(".message")).to_have_count(0)
-    page.get_by_label("Your message", exact=True).fill("x" * 8001)
-    expect(page.locator("#count")).to_have_text("8001 of 8000 characters")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Send", exact=True)).to_have_attribute("aria-disabled", "true")
-    expect(page.locator(".message")).to_have_count(0)
-
-
-def test_a_busy_server_is_asked_again(open_page, site):
-    page = open_page()
-    page.watch.allowed.append(REFUSED)
-    keys = []
-
-    def busy(route):
-        keys.append(route.request.headers["idempotency-key"])
-        if len(keys) > 1:
-            return route.continue_()
-        error = {"error": {"code": "busy", "message": "Too many wait.", "todo": "Try again."}}
-        return route.fulfill(status=429, json=error, headers={"Retry-After": "1"})
-
-    page.route("**/messages", busy)
-    say(page, "Hello")
-    expect(page.get_by_text("The server is busy. Trying again in 1 s.")).to_be_visible()
-    complete(page)
-    assert len(keys) == 2 and keys[0] == keys[1]
-    expect(page.locator(".toast")).to_have_count(0)
-
-
-def test_the_server_is_gone_and_back(open_page):
-    page = open_page()
-    page.watch.allowed.append(REFUSED)
-    page.context.set_offline(True)
-    say(page, "Hello")
-    expect(page.locator(".toast.error").first).to_contain_text("The server cannot be reached.")
-    expect(page.get_by_label("Your message", exact=True)).to_have_value("Hello")
-    page.context.set_offline(False)
-    page.keyboard.press("Enter")
-    complete(page)
-
-
-def test_a_reply_that_breaks_off_can_be_tried_again(open_page, site):
-    passes = []
-
-    def broken(*_):
-        passes.append(1)
-        if len(passes) > 5:
-            raise RuntimeError("the network is on fire")
-
-    page = open_page(settings={"temperature": 0})
-    with site.service.engine._fleet.role("ppo") as model:
-        hook = model.base_model.register_forward_pre_hook(broken)
-    try:
-        say(page, "Hello")
-        expect(page.locator(".note.warning")).to_have_text("The reply could not be finished. Ask again.")
-    finally:
-        hook.remove()
-    expect(page.locator("#live")).to_have_text("No reply: The reply could not be finished.")
-    expect(page.locator(".reply .markdown")).not_to_be_empty()
-    press(page, "Try again")
-    expect(page.locator(".branches").last).to_contain_text("2/2")
-    complete(page)
-    assert [message.finish_reason for message in stored(site, page)] == [None, "error", "length"]
-
-
-def test_a_server_that_was_started_anew_knows_nobody(open_page):
-    page = open_page()
-    page.watch.allowed.append(REFUSED)
-    page.context.clear_cookies()
-    say(page, "Hello")
-    expect(page.locator(".toast.error").first).to_contain_text("token")
-
-
-def test_somebody_elses_conversation_is_not_there(open_page, site):
-    page, other = open_page(), open_page()
-    page.watch.allowed.append(REFUSED)
-    hers = talk(site.store, site.user_of(other), "A secret", "Psst")[0].conversation
-    page.goto(f"{site.url}#{hers}")
-    expect(page.locator(".toast.error")).to_be_visible()
-    expect(page.locator(".message")).to_have_count(0)
