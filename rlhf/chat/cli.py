@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rlhf.chat.commands import Order, help_text, parse
-from rlhf.chat.conversations import ConversationFolder, NameTaken
-from rlhf.chat.dialogue import Answer, Dialogue
 from rlhf.chat.engine import QueueFull
-from rlhf.chat.generation import GenerationFailed
-from rlhf.chat.reader import Reader
-from rlhf.chat.screen import Screen
-from rlhf.chat.selftest import self_test
-from rlhf.chat.transcript import Transcript
+from rlhf.chat.inference.generation import GenerationFailed
+from rlhf.chat.terminal.commands import Order, help_text, parse
+from rlhf.chat.terminal.conversations import ConversationFolder, NameTaken
+from rlhf.chat.terminal.dialogue import Answer, Dialogue
+from rlhf.chat.terminal.reader import Reader
+from rlhf.chat.terminal.screen import Screen
+from rlhf.chat.terminal.selftest import self_test
+from rlhf.chat.terminal.transcript import Transcript
 from rlhf.errors import UserError
 
 OFF = ("off", "none", "-")

@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.chat.batch import Row, RunningBatch
-from rlhf.chat.context import fit_context
-from rlhf.chat.fleet import Fleet, UnknownVersion
-from rlhf.chat.generation import Generation
+from rlhf.chat.inference.batch import Row, RunningBatch
+from rlhf.chat.inference.context import fit_context
+from rlhf.chat.inference.fleet import Fleet, UnknownVersion
+from rlhf.chat.inference.generation import Generation
 from rlhf.chat.records import Reply, ReplySettings, check_settings
 from rlhf.chat.settings import ChatSection
 from rlhf.config import Config, DataSection, Precision

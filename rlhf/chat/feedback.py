@@ -16,8 +16,9 @@ import sqlite3
 import time
 from dataclasses import asdict, fields, replace
 
-from rlhf.chat.database import StoreBusy, StoreFull
-from rlhf.chat.feedback_records import (
+from rlhf.chat.store.database import StoreBusy, StoreFull
+from rlhf.chat.store.ledger import insert, log_event, one
+from rlhf.chat.store.records import (
     Choice,
     ChosenBy,
     Duel,
@@ -32,8 +33,7 @@ from rlhf.chat.feedback_records import (
     check_vote,
     new_id,
 )
-from rlhf.chat.ledger import insert, log_event, one
-from rlhf.chat.talk import Talk, message_of
+from rlhf.chat.store.talk import Talk, message_of
 
 __all__ = [
     "FILE", "Choice", "ChosenBy", "Duel", "Event", "FeedbackStore", "Judged", "KeyReused", "Kind", "NotFound",

@@ -20,11 +20,11 @@ from typing import Any, Self
 
 from transformers import AutoConfig
 
-from rlhf.chat.context import with_system
-from rlhf.chat.dialogue import Dialogue
 from rlhf.chat.engine import Engine
+from rlhf.chat.inference.context import with_system
 from rlhf.chat.records import Reply, ReplySettings
-from rlhf.chat.transcript import Transcript
+from rlhf.chat.terminal.dialogue import Dialogue
+from rlhf.chat.terminal.transcript import Transcript
 from rlhf.config import Config, Precision, load_config, parse_config
 from rlhf.errors import UserError, nearest
 from rlhf.models import base_of, is_adapter

@@ -23,25 +23,25 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.chat.ab_test import Router
-from rlhf.chat.answering import Answering
-from rlhf.chat.arena import Arena
-from rlhf.chat.attempt import Attempt, NoDuel
-from rlhf.chat.choosing import Choosing
-from rlhf.chat.deck import Deck
-from rlhf.chat.duels import Duels, DuelTurn, Offer, Refused
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import Duel, FeedbackStore, NotFound, Rating, StoredConversation, StoredMessage
-from rlhf.chat.feedback_records import Choice
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.health import Health
-from rlhf.chat.keeping import Keeper
-from rlhf.chat.once import Key, Once
-from rlhf.chat.outcomes import Outcomes
 from rlhf.chat.records import ReplySettings
-from rlhf.chat.replies import Replies, TooFast
-from rlhf.chat.scorer import Scorer
-from rlhf.chat.serving import Serving
-from rlhf.chat.turns import Turn
+from rlhf.chat.serving.answering import Answering
+from rlhf.chat.serving.arena import Arena
+from rlhf.chat.serving.attempt import Attempt, NoDuel
+from rlhf.chat.serving.choosing import Choosing
+from rlhf.chat.serving.deck import Deck
+from rlhf.chat.serving.duels import Duels, DuelTurn, Offer, Refused
+from rlhf.chat.serving.health import Health
+from rlhf.chat.serving.keeping import Keeper
+from rlhf.chat.serving.once import Key, Once
+from rlhf.chat.serving.outcomes import Outcomes
+from rlhf.chat.serving.replies import Replies, TooFast
+from rlhf.chat.serving.scorer import Scorer
+from rlhf.chat.serving.turns import Turn
+from rlhf.chat.serving.versions import Serving
+from rlhf.chat.store.records import Choice
 from rlhf.config import Config
 from rlhf.records import Conversation, Prompt
 from rlhf.registry import Registry
@@ -282,7 +282,7 @@ class ChatService:
     # --- the server ---------------------------------------------------------------------------------------------
 
     def check_versions(self) -> None:
-        """Pick up changes of the registry; fall back, promote and retire as `rlhf.chat.serving` says."""
+        """Pick up changes of the registry; fall back, promote and retire as `rlhf.chat.serving.versions` says."""
         self.serving.check()
 
     def watch(self, every_s: float = LOOK_SECONDS) -> None:

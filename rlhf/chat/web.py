@@ -1,11 +1,11 @@
 """The web application: pages, the JSON API, the OpenAI-compatible one, and who may call them.
 
     app = create_app(service, config, token)
-    serve(app, …)                               rlhf.chat.server
+    serve(app, …)                               rlhf.chat.http.server
 
 GET /  /duel  /monitor                          pages
-/api/…  /health                                 rlhf.chat.api
-/v1/…                                           rlhf.chat.openai_api
+/api/…  /health                                 rlhf.chat.http.api
+/v1/…                                           rlhf.chat.http.openai_api
 GET /openapi.json                               all of it, described
 """
 
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, jsonify, redirect, render_template, request, send_file
 from werkzeug.wrappers import Response as BaseResponse
 
-from rlhf.chat import api, openai_api, refusals, routes
-from rlhf.chat.refusals import Refusal
-from rlhf.chat.security import MAX_BODY, YEAR, Guard, harden, trusted_hosts
-from rlhf.chat.spec import OPENAI, openapi
-from rlhf.chat.sse import Slots
+from rlhf.chat.http import api, openai_api, refusals, routes
+from rlhf.chat.http.refusals import Refusal
+from rlhf.chat.http.security import MAX_BODY, YEAR, Guard, harden, trusted_hosts
+from rlhf.chat.http.spec import OPENAI, openapi
+from rlhf.chat.http.sse import Slots
 from rlhf.config import Config
 
 if TYPE_CHECKING:

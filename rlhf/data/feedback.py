@@ -1,7 +1,7 @@
 """People's judgements, as the chat has stored them: `{source: feedback, path: models/tiny/feedback.sqlite}`.
 
 A row of the store is a duel, a rating or a message (see `rlhf/chat/feedback.py`); which judgements may train, and why
-the others may not, is in `rlhf/chat/judgements.py`.
+the others may not, is in `rlhf/chat/store/judgements.py`.
 """
 
 import logging
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlhf.chat.feedback import FeedbackStore
-from rlhf.chat.judgements import Judgements, Thumb, collect
+from rlhf.chat.store.judgements import Judgements, Thumb, collect
 from rlhf.config import SourceSpec
 from rlhf.data.formats import Disliked
 from rlhf.data.hh_rlhf import prompts_of

@@ -11,17 +11,17 @@ from typing import Any
 
 from transformers.utils import logging
 
-from rlhf.chat.batch_file import check_out, read_prompts, write_replies
 from rlhf.chat.cli import Terminal
-from rlhf.chat.conversations import ConversationFolder
-from rlhf.chat.dialogue import Dialogue
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.journal import Journal, user_name
-from rlhf.chat.reader import EditedLines, PlainLines, Reader, history_file
 from rlhf.chat.records import ReplySettings
-from rlhf.chat.screen import Screen
+from rlhf.chat.terminal.batch_file import check_out, read_prompts, write_replies
+from rlhf.chat.terminal.conversations import ConversationFolder
+from rlhf.chat.terminal.dialogue import Dialogue
+from rlhf.chat.terminal.journal import Journal, user_name
+from rlhf.chat.terminal.reader import EditedLines, PlainLines, Reader, history_file
+from rlhf.chat.terminal.screen import Screen
 from rlhf.errors import UserError
 from rlhf.registry import Registry, Version
 from rlhf.run import Run

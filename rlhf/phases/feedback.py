@@ -7,9 +7,9 @@ python main.py --phase feedback import FILE          either of them, or any file
 
 from pathlib import Path
 
-from rlhf.chat.export import export, import_feedback, left_out_in_words
 from rlhf.chat.feedback import FILE, FeedbackStore
-from rlhf.chat.judgements import collect
+from rlhf.chat.store.export import export, import_feedback, left_out_in_words
+from rlhf.chat.store.judgements import collect
 from rlhf.errors import UserError
 from rlhf.run import Run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reward_model import RewardModel
-from rlhf.chat.context import with_system
+from rlhf.chat.inference.context import with_system
 from rlhf.data.source import Judge
 from rlhf.encoding import Encoder
 from rlhf.evaluation.statistics import right

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rlhf.allocator import return_freed_memory
 from rlhf.chat.feedback import FILE, FeedbackStore
-from rlhf.chat.judgements import collect
+from rlhf.chat.store.judgements import collect
 from rlhf.data.feedback import preferences_of
 from rlhf.errors import UserError
 from rlhf.evaluation.versus import Metrics, duel_table, verdict

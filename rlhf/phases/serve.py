@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.scorer import Scorer
-from rlhf.chat.security import choose_token, is_loopback, trusted_hosts
-from rlhf.chat.server import Server, bind
+from rlhf.chat.http.security import choose_token, is_loopback, trusted_hosts
+from rlhf.chat.http.server import Server, bind
 from rlhf.chat.service import ChatService
+from rlhf.chat.serving.scorer import Scorer
 from rlhf.chat.web import create_app
 from rlhf.config import SourceSpec
 from rlhf.data.jsonl import SOURCE as JSONL

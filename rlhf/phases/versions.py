@@ -97,7 +97,7 @@ def _standings(run: Run) -> list[str]:
     if not path.is_file():
         return []
     from rlhf.chat.ab_test import standings
-    from rlhf.chat.outcomes import Outcomes
+    from rlhf.chat.serving.outcomes import Outcomes
 
     with FeedbackStore(path, create=False) as store:
         duels = Outcomes(store).results()

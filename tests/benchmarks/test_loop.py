@@ -8,7 +8,7 @@ import pytest
 from benchmarks.loop_raters import MISTAKES, Reader, rate_directly
 from benchmarks.loop_summary import BEGIN, END, in_words, into_page, table
 from rlhf.chat.feedback import FILE, FeedbackStore
-from rlhf.chat.judgements import collect
+from rlhf.chat.store.judgements import collect
 from rlhf.evaluation.versus import Paired
 from rlhf.records import Prompt, ask, prompt_id
 

@@ -18,7 +18,7 @@ import torch
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.server import Server, bind
+from rlhf.chat.http.server import Server, bind
 from rlhf.chat.service import ChatService
 from rlhf.chat.web import create_app
 from rlhf.config import Shape

@@ -5,16 +5,16 @@ import io
 import pytest
 
 from rlhf.chat.cli import Terminal
-from rlhf.chat.conversations import ConversationFolder
-from rlhf.chat.dialogue import Dialogue
 from rlhf.chat.feedback import FeedbackStore
 from rlhf.chat.guardrails import ASK_OTHERWISE, Guardrails
-from rlhf.chat.journal import Journal
-from rlhf.chat.reader import PlainLines
 from rlhf.chat.records import ReplySettings
-from rlhf.chat.screen import Screen, wants_colours
 from rlhf.chat.settings import GuardrailSection
-from rlhf.chat.transcript import Exchange, Transcript
+from rlhf.chat.terminal.conversations import ConversationFolder
+from rlhf.chat.terminal.dialogue import Dialogue
+from rlhf.chat.terminal.journal import Journal
+from rlhf.chat.terminal.reader import PlainLines
+from rlhf.chat.terminal.screen import Screen, wants_colours
+from rlhf.chat.terminal.transcript import Exchange, Transcript
 from tests.chat.talking import save_talker, talker_engine
 
 

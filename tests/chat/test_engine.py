@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.chat.batch import Row
-from rlhf.chat.context import PromptTooLong
 from rlhf.chat.engine import Engine, EngineClosed, QueueFull
-from rlhf.chat.fleet import UnknownVersion
-from rlhf.chat.generation import Generation, GenerationFailed
+from rlhf.chat.inference.batch import Row
+from rlhf.chat.inference.context import PromptTooLong
+from rlhf.chat.inference.fleet import UnknownVersion
+from rlhf.chat.inference.generation import Generation, GenerationFailed
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.settings import ChatSection
 from rlhf.decoding import Sampling, decode

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from rlhf.chat import schema
 from rlhf.chat.feedback import FILE, Duel, FeedbackStore, KeyReused, NotFound, Rating, StoredMessage
+from rlhf.chat.store import schema
 from rlhf.errors import UserError
 from tests.chat.stored import duel, opened, talk, turn
 

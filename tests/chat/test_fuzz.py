@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from rlhf.chat.api import ROUTES
-from rlhf.chat.spec import OPENAI, openapi
+from rlhf.chat.http.api import ROUTES
+from rlhf.chat.http.spec import OPENAI, openapi
 from tests.chat.serving_world import TOKEN, World, served, talkative, wait_until
 
 SOAK = bool(os.environ.get("SOAK"))

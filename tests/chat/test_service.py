@@ -7,7 +7,7 @@ import pytest
 
 from rlhf.chat.engine import QueueFull
 from rlhf.chat.feedback import KeyReused, NotFound, Rating, StoreFull
-from rlhf.chat.generation import GenerationFailed
+from rlhf.chat.inference.generation import GenerationFailed
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.service import Refused, TooFast
 from rlhf.errors import UserError

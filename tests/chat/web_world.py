@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from flask.testing import FlaskClient
 
-from rlhf.chat.server import Server, bind
+from rlhf.chat.http.server import Server, bind
 from rlhf.chat.service import ChatService
 from rlhf.chat.web import create_app
 from rlhf.config import Shape

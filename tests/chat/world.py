@@ -13,8 +13,8 @@ from transformers import GPTNeoForSequenceClassification
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import FeedbackStore
 from rlhf.chat.guardrails import Guardrails
-from rlhf.chat.scorer import Scorer
 from rlhf.chat.service import ChatService
+from rlhf.chat.serving.scorer import Scorer
 from rlhf.config import Config, Shape
 from rlhf.models import from_scratch, init_reward_head
 from rlhf.records import Prompt, ask, prompt_id

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from rlhf.chat.feedback import FeedbackStore
-from rlhf.chat.journal import user_name
+from rlhf.chat.terminal.journal import user_name
 from rlhf.config import save_config
 from rlhf.errors import UserError
 from rlhf.phases.chat import run_phase

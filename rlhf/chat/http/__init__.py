@@ -1,0 +1,1 @@
+"""The server's parts: routes, security, streams, the OpenAPI document, OpenAI's API, the monitor."""

@@ -1,0 +1,142 @@
+"""One reply on its way from the engine to whoever asked for it: a stream of text, and its end."""
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+from transformers import PreTrainedTokenizerFast
+
+from rlhf.chat.inference.batch import Row
+from rlhf.chat.records import FinishReason, Reply
+from rlhf.tokenizer import decode_reply
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer makes of half a character."""
+
+
+class GenerationFailed(RuntimeError):
+    """The engine could not finish a reply; `__cause__` says why."""
+
+
+class Generation:
+    """A reply that is asked for. Iterate over it for text as it comes, or wait for its `result`.
+
+    Args:
+        row: the reply's tokens, as the engine samples them.
+        version: that answers.
+        stop: texts before which the reply ends.
+        dropped_turns: turns that did not fit.
+        tokenizer: for the text.
+    """
+
+    def __init__(
+        self, row: Row, version: str, stop: tuple[str, ...], dropped_turns: int, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.row, self.version, self.dropped_turns = row, version, dropped_turns
+        self._stop, self._tokenizer = tuple(text for text in stop if text), tokenizer
+        self._deltas: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._told = ""
+        self._finished = threading.Event()
+        self._reason: FinishReason | None = None
+        self._error: BaseException | None = None
+        self._began, self._first, self._last = time.perf_counter(), 0.0, 0.0
+
+    # --- for whoever asked ------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        """Text as it comes, never half a character or a part of a stop text. For one reader.
+
+        Raises:
+            GenerationFailed: after the text that there was.
+        """
+        while (delta := self._deltas.get()) is not None:
+            yield delta
+        self._deltas.put(None)  # whoever iterates again sees the end, too
+        self._raise()
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply is finished, stopped or failed."""
+        return self._finished.is_set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has stopped it."""
+        return self.row.dropped and self._reason in (None, "cancelled")
+
+    def cancel(self) -> None:
+        """Stop: no token follows, and the place is free for another reply."""
+        self.row.dropped = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done; False where that takes longer than `timeout` seconds."""
+        return self._finished.wait(timeout)
+
+    def result(self, timeout: float | None = None) -> Reply:
+        """The whole reply.
+
+        Raises:
+            GenerationFailed: it could not be finished.
+            TimeoutError: not done within `timeout` seconds; it goes on.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"no reply within {timeout} s")
+        self._raise()
+        assert self._reason is not None
+        return Reply(
+            text=self._told,
+            version=self.version,
+            finish_reason=self._reason,
+            seed=self.row.seed,
+            prompt_tokens=len(self.row.prompt),
+            completion_tokens=len(self.row.tokens),
+            dropped_turns=self.dropped_turns,
+            first_token_seconds=max(0.0, self._first - self._began) if self._first else 0.0,
+            seconds=self._last - self._began,
+        )
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise GenerationFailed(f"The reply could not be finished: {self._error}") from self._error
+
+    # --- for the engine ---------------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """Hand on the text of the tokens sampled so far; a stop text in it ends the reply."""
+        self._first = self._first or time.perf_counter()
+        text = decode_reply(self._tokenizer, self.row.tokens)
+        cut = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
+        if cut >= 0:
+            self._reason, self.row.ended = "stop", True
+            self._hand_on(text[:cut])
+        else:
+            self._hand_on(text if self.row.finished else text[: self._certain(text)])
+
+    def _certain(self, text: str) -> int:
+        """Characters that no further token can change or make part of a stop text."""
+        end = len(text.rstrip(_REPLACEMENT))
+        begun = (
+            length
+            for stop in self._stop
+            for length in range(min(len(stop) - 1, end), 0, -1)
+            if text[:end].endswith(stop[:length])
+        )
+        return end - max(begun, default=0)
+
+    def _hand_on(self, text: str) -> None:
+        if len(text) > len(self._told):
+            self._deltas.put(text[len(self._told) :])
+            self._told = text
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that nothing follows, and why."""
+        if self.done:
+            return
+        self._last, self._error = time.perf_counter(), error
+        if self._reason is None:
+            self._reason = "stop" if self.row.ended else "cancelled" if self.row.dropped else "length"
+        self._deltas.put(None)
+        self._finished.set()

@@ -1,0 +1,212 @@
+"""Which versions answer: follows the registry while the server runs, and steps in where a version misbehaves.
+
+    serving.check()                       # every few seconds: loads, unloads, falls back, promotes
+    serving.arms                          # ("ppo", "v1"): the live version first, then its challengers
+    serving.stands_for("v0")              # who answers in a conversation that was v0's
+
+A challenger that cannot be loaded is retired. One whose replies go wrong too often (`routing.fallback_after`,
+`fallback_rate`) is retired, too, and the SFT version takes its place in the conversations that it had. Where the live
+version itself cannot be loaded, the SFT version answers, and the log says so.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from rlhf.chat.ab_test import Decision, Verdict, misbehaves, verdict
+from rlhf.chat.feedback import StoredMessage
+from rlhf.chat.serving.answering import REMEMBERED, Answering
+from rlhf.chat.serving.outcomes import Outcomes
+from rlhf.chat.settings import RoutingSection
+from rlhf.errors import UserError
+from rlhf.registry import Registry, Version
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """The versions that answer.
+
+    Args:
+        registry: says which should.
+        answering: its engine loads them; it knows which are at work, and how they behaved.
+        outcomes: what people judged.
+        settings: of routing.
+
+    Raises:
+        UserError: neither the live version nor the SFT version can be loaded.
+    """
+
+    def __init__(self, registry: Registry, answering: Answering, outcomes: Outcomes, settings: RoutingSection) -> None:
+        self.registry, self.answering, self.outcomes, self.settings = registry, answering, outcomes, settings
+        self.engine = answering.engine
+        self.arms: tuple[str, ...] = ()
+        self.since = 0.0
+        """When the oldest challenger came, Unix seconds."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after the arms have changed."""
+        self._came: dict[str, float] = {}
+        self._substitutes: dict[str, str] = {}
+        self._stamp: Any = None
+        self._trouble = ""
+        self._lock = threading.Lock()
+        self._follow()
+
+    @property
+    def live(self) -> str:
+        """The version that answers where there is no choice."""
+        return self.arms[0]
+
+    def stands_for(self, version: str) -> str:
+        """Who answers in a conversation of this version: itself while it serves, else the SFT or the live version."""
+        if version in self.arms or version in self._substitutes.values():
+            return version
+        return self._substitutes.get(version, self.live)
+
+    def check(self) -> None:
+        """Pick up what has changed in the registry, and judge the challengers."""
+        with self._lock:
+            try:
+                if self.registry.stamp() != self._stamp:
+                    self._follow()
+                if any(self._misbehaved(name) or self._decided(name) for name in self.arms[1:]):
+                    self._follow()
+                self._unload()
+                self._trouble = ""
+            except UserError as error:  # the registry: what answers goes on answering
+                if str(error) != self._trouble:  # it is tried again and again
+                    log.error("the versions cannot be checked: %s", error)
+                self._trouble = str(error)
+
+    def _follow(self) -> None:
+        """Load what the registry says should answer. What fails here is tried again at the next look."""
+        stamp = self.registry.stamp()
+        live = self.registry.live()
+        if not self._load(live):
+            live = self._instead_of(live)
+        challengers = [version for version in self.registry.candidates() if version.name != live.name]
+        loaded = [
+            version for version in challengers if self._load(version) or self._put_down(version, "cannot be loaded")
+        ]
+        self._came = {version.name: _time(version) for version in loaded}
+        self.since = min(self._came.values(), default=0.0)
+        arms = (live.name, *(version.name for version in loaded))
+        if self.answering.scorer:
+            self.answering.scorer.use(self.registry.reward_path(live))
+        for version in loaded:
+            self._recall(version)
+        if arms != self.arms:
+            self.arms = arms
+            log.info("answering: %s", ", ".join(arms))
+            self.on_change()
+        self._stamp = stamp
+
+    def _load(self, version: Version) -> bool:
+        if version.name in self.engine.versions:
+            return True
+        try:
+            self.engine.load(version.name, self.registry.path(version))
+        except Exception as error:  # whatever a broken folder makes the libraries raise
+            log.error("version %s cannot be loaded: %s", version.name, error)
+            self.answering.log("load_failed", version=version.name, error=str(error)[:500])
+            return False
+        return True
+
+    def _instead_of(self, live: Version) -> Version:
+        """The SFT version, where the live one cannot be loaded."""
+        fallback = self.registry.fallback()
+        if fallback.name == live.name or not self._load(fallback):
+            if self.arms:
+                return self.registry.get(self.live)  # what has answered so far goes on
+            raise UserError(
+                "No version can be loaded.",
+                found=f"neither {live.name} nor {fallback.name}",
+                remedy="the lines above say why; promote another version: --phase versions promote NAME",
+            )
+        log.critical("THE LIVE VERSION %s CANNOT BE LOADED; %s answers in its place", live.name, fallback.name)
+        self.answering.log("fallback", version=live.name, instead=fallback.name, reason="cannot be loaded")
+        return fallback
+
+    def _put_down(self, version: Version, reason: str, instead: str | None = None) -> bool:
+        """Retire a challenger; False, since it does not answer any more."""
+        self.registry.retire(version.name)
+        log.error("challenger %s is retired: it %s", version.name, reason)
+        self.answering.log(
+            "fallback", version=version.name, instead=instead or self.registry.live().name, reason=reason
+        )
+        return False
+
+    def _misbehaved(self, name: str) -> bool:
+        """Retire a challenger whose replies go wrong too often; the SFT version takes its place."""
+        if not misbehaves(list(self.answering.conduct[name]), self.settings):
+            return False
+        fallback = self.registry.fallback()
+        if self._load(fallback):
+            self._substitutes[name] = fallback.name
+        self._put_down(self.registry.get(name), "misbehaves", self._substitutes.get(name))
+        return True
+
+    def verdict(self, name: str) -> Verdict:
+        """What the test says of a challenger. What it has once decided stays, whatever has been taken back since."""
+        outcomes = self.outcomes.since(self.since)
+        found = verdict(outcomes, self.live, name, self.settings.alpha, since=self._came.get(name, math.inf))
+        return replace(found, decision=self._noted(name) or found.decision)
+
+    def _noted(self, name: str) -> Decision | None:
+        """What the log says that the test decided."""
+        for event in self.answering.keeper.store.events("decided", since=self._came.get(name, math.inf)):
+            if (event.data["version"], event.data["against"]) == (name, self.live):
+                decision: Decision = event.data["decision"]
+                return decision
+        return None
+
+    def _decided(self, name: str) -> bool:
+        """Note what the test decides; promote or retire a challenger where the settings allow it."""
+        found = self.verdict(name)
+        if found.decision == "continue":
+            return False
+        about = {"version": name, "against": self.live, "p_value": found.p_value, "difference": found.difference}
+        if not self._noted(name):
+            self.answering.log("decided", decision=found.decision, **about)
+        if not self.settings.automatic:
+            return False
+        if found.decision == "promote":
+            self.registry.promote(name)
+        else:
+            self.registry.retire(name)
+        self.answering.log("promoted" if found.decision == "promote" else "retired", **about)
+        log.info("the test has decided: %s %s", found.decision, name)
+        return True
+
+    def _unload(self) -> None:
+        """Free what does not answer any more and has nothing left to finish."""
+        needed = {*self.arms, *self._substitutes.values(), *self.engine.in_use()}
+        retired = {version.name for version in self.registry.versions() if version.state == "retired"}
+        for name in self.engine.versions:
+            if name in retired - needed:
+                self.engine.unload(name)
+
+    def _recall(self, version: Version) -> None:
+        """How a challenger behaved before this server was started."""
+        conduct = self.answering.conduct[version.name]
+        if not conduct:
+            replies = self.answering.keeper.store.replies(since=_time(version), limit=REMEMBERED)
+            conduct.extend(_bad(reply) for reply in replies if _counts(reply, version.name))
+
+
+def _bad(reply: StoredMessage) -> bool:
+    return reply.blocked or reply.finish_reason == "error" or bool(reply.settings.get("timed_out"))
+
+
+def _counts(reply: StoredMessage, version: str) -> bool:
+    """Whether a reply says something of its version: not where the reader stopped it."""
+    return reply.version == version and (reply.finish_reason != "cancelled" or _bad(reply))
+
+
+def _time(version: Version) -> float:
+    """Unix seconds."""
+    return datetime.fromisoformat(version.created).timestamp() if version.created else 0.0

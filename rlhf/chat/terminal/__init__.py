@@ -1,0 +1,1 @@
+"""The terminal's parts: commands, input and output, saved conversations, files of prompts."""
