@@ -133,7 +133,8 @@ class Verdict:
     """The challenger's mean less the live version's, the imaginary judgements of the test included; 0 while either has
     none. Of thumbs and of duels, each weighted by what it tells (`sequential_test.combined`)."""
     interval: tuple[float, float]
-    """Holds the true difference at all times at once, with probability 1 - alpha."""
+    """Holds the true difference at all times at once, with probability 1 - alpha; so what each look has ruled out stays
+    ruled out, and it leaves out 0 where there is a decision."""
     n_live: int
     """What was compared: conversations and duels."""
     n_challenger: int
@@ -172,12 +173,15 @@ def verdict(
     decision: Decision = "continue"
     if decided.any():
         decision = "promote" if differences[decided.argmax()] > 0 else "retire"
-    middle, radius = differences[-1], sequential_test.anytime_radius(variances[-1], mixing_sd, alpha)
+    radius = sequential_test.anytime_radius(variances, mixing_sd, alpha)
+    lows = np.maximum.accumulate(np.maximum(-1.0, differences - radius))
+    highs = np.minimum.accumulate(np.minimum(1.0, differences + radius))
+    last = int((lows <= highs).sum()) - 1  # beyond it the difference has changed, and no value is left
     return Verdict(
         decision,
         p_value=float(p_values[-1]),
-        difference=float(middle),
-        interval=(float(max(-1.0, middle - radius)), float(min(1.0, middle + radius))),
+        difference=float(differences[-1]),
+        interval=(float(lows[last]), float(highs[last])),
         n_live=n_live,
         n_challenger=n_challenger,
     )

@@ -335,3 +335,24 @@ def test_good_replies_of_long_ago_do_not_hide_bad_ones() -> None:
     assert not misbehaves([False] * 5000 + [True] * 20, routing)  # 20 of the last 100
     assert misbehaves([False] * 5000 + [True] * 21, routing)
     assert not misbehaves([True] * 20 + [False] * 80, routing)
+
+
+def test_what_was_ruled_out_stays_ruled_out() -> None:
+    """A challenger that wins every time and is disliked later: the decision and the interval agree at every look."""
+    won = [outcome for n in range(60) for outcome in _pair_of_thumbs(n, 0.0, 1.0)]
+    lost = [outcome for n in range(60, 140) for outcome in _pair_of_thumbs(n, 1.0, 0.0)]
+    narrowest = (-1.0, 1.0)
+    for end in range(2, len(won) + 40, 2):
+        found = verdict([*won, *lost][:end], "live", "new")
+        low, high = found.interval
+        assert narrowest[0] <= low <= high <= narrowest[1]
+        assert (found.decision != "continue") == (low > 0 or high < 0)
+        narrowest = found.interval
+    assert found.decision == "promote" and found.difference < 1
+
+
+def _pair_of_thumbs(n: int, live: float, new: float) -> list[Outcome]:
+    return [
+        Outcome("live", live, uniform=True, time=2.0 * n, group=f"l{n}"),
+        Outcome("new", new, uniform=True, time=2.0 * n + 1, group=f"n{n}"),
+    ]
