@@ -198,7 +198,7 @@ def ours(job: Row) -> Row:
 
     ppo.RLHFTrainer = Noted  # type: ignore[misc]
     run = run_of(job)
-    ppo._train_policy(run, run.result("reward"), str(run.result("sft")), "ppo")
+    ppo.train_policy(run, run.result("reward"), str(run.result("sft")), "ppo")
     updates = [entry for entry in read_metrics(run.folder / "ppo" / METRICS_FILE) if "eps" in entry][1:]
     trainer = trainers[0]
     return {

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from reward_model import RewardModel
+from rlhf.config import plain_values
 from rlhf.encoding import Encoder
 from rlhf.errors import UserError
 from rlhf.models import load_causal_lm
@@ -180,7 +181,7 @@ def test_report_has_the_promised_keys(finished):
     assert set(values["reward_model"]["accuracy_by_kind"]) == {"short", "wrong"}
     assert "people" not in json.dumps(values["reward_model"])  # extra sets only where the configuration names some
     assert values["environment"] and values["versions"]["trl"] and values["seeds"] == {"seed": 0}
-    assert values["config"] == finished.config.model_dump(mode="json")
+    assert values["config"] == plain_values(finished.config)
     assert values["results"] == dict.fromkeys(RESULTS, {})
     assert values["data"]["training"]["sft"] == read_data(finished.folder / "sft")
     assert values["data"]["pairs"]["held_out"]["responses"] == 8

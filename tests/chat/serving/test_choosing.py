@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from rlhf.chat.serving.choosing import LOCKS
 from tests.chat.world import add_challenger, chat_config, full_disk, service_on
 
 
@@ -28,7 +29,11 @@ def test_on_a_full_disk_a_conversation_keeps_its_version(service):
 
 
 def test_a_write_holds_up_no_other_conversation(service):
-    known, new = service.create("ann").id, service.create("bob").id
+    known = service.create("ann").id
+    others = iter(lambda: service.create("bob").id, None)
+    new = next(
+        talk for talk in others if hash(talk) % LOCKS != hash(known) % LOCKS
+    )  # of another lock
     chosen = service.choosing.choose(known)
     with open(f"{service.store.file}-lock") as other:  # another process writes
         fcntl.flock(other, fcntl.LOCK_EX)
