@@ -1,6 +1,6 @@
 // What each figure shows of a snapshot: the part that it depends on, its plot, its table, and what an empty one says.
 //
-// A figure gives {rows, head, traces, how, says} or, with nothing to draw, null.
+// A figure gives {rows, head, traces, how, says, warns?} or, with nothing to draw, null.
 
 import { clock, count, interval, number, percent, short } from "./format.js";
 import { bars, dots, line, look, plain, themed, upright } from "./plot.js";
@@ -26,7 +26,7 @@ function standings(snapshot) {
     head: ["Version", "Strength", "95% interval", "Duels"],
     rows: met.map((one) => [one.name, short(one.strength), interval(one.low, one.high), number(one.duels, 0)]),
     traces: [dots(rows, met.map((one) => look(place(one.name)).colour))],
-    how: { height: 92 + 46 * rows.length, x: { title: "strength (logits)" }, y: { type: "category", autorange: "reversed", showgrid: false }, shapes: [upright(0)] },
+    how: { height: 66 + 40 * rows.length, x: { title: "strength (logits)" }, y: { type: "category", range: [rows.length - 0.5, -0.5], showgrid: false }, shapes: [upright(0)] },
     says: `Strongest: ${met[0].name}`,
   };
 }
@@ -43,7 +43,7 @@ function rewards(snapshot) {
       hovertemplate: "%{y:.3f} · %{text}<extra>%{fullData.name}</extra>",
     });
   });
-  const end = snapshot.time * 1000;
+  const end = Math.max(snapshot.time, points.at(-1).time + snapshot.reward_span / 2) * 1000 + 300_000;
   const begin = Math.min(points[0].time * 1000, end - 2 * 3600 * 1000); // two hours at least, so that one point is not a whole axis
   return {
     head: ["From", "Version", "Mean reward", "Replies"],
@@ -91,13 +91,15 @@ function blocks(snapshot) {
 function sides(snapshot) {
   const { rate, low, high, wins, losses } = snapshot.left_side;
   if (rate === null) return null;
+  const oneSided = low > 0.5 || high < 0.5;
   const row = { label: "left", value: rate, low, high, hover: `${percent(rate)} (${interval(low, high, percent)})` };
   return {
     head: ["Share", "95% interval", "Left won", "Right won"],
     rows: [[percent(rate), interval(low, high, percent), number(wins, 0), number(losses, 0)]],
-    traces: [dots([row], themed("c1"))],
+    traces: [dots([row], themed(oneSided ? "warn" : "c1"))],
     how: { height: 138, x: { range: [0, 1], tickformat: ".0%", nticks: 6, title: `left won ${wins} of ${wins + losses}` }, y: { type: "category", showticklabels: false, showgrid: false }, shapes: [upright(0.5)] },
-    says: `${percent(rate)}, ${interval(low, high, percent)}`,
+    says: `${percent(rate)}, ${interval(low, high, percent)}${oneSided ? "; the interval leaves out one half" : ""}`,
+    warns: oneSided ? "The interval leaves out one half: the side seems to sway people, or one version was mostly on one side." : "",
   };
 }
 

@@ -1,18 +1,19 @@
 // Numbers as people read them; null, which is "nothing to say", is a dash.
 
 const DASH = "–";
+const signed = (text) => text.replace(/^-/, "−");
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export function number(value, digits = 2) {
-  return known(value) ? value.toLocaleString("en", { maximumFractionDigits: digits }) : DASH;
+  return known(value) ? signed(value.toLocaleString("en", { maximumFractionDigits: digits })) : DASH;
 }
 
 // Three significant digits, for numbers of any size.
 export function short(value) {
   if (!known(value)) return DASH;
   const size = Math.abs(value);
-  if (size !== 0 && (size < 0.001 || size >= 1e6)) return value.toExponential(2);
-  return value.toLocaleString("en", { maximumSignificantDigits: Math.max(3, Math.ceil(Math.log10(size + 1))) });
+  if (size !== 0 && (size < 0.001 || size >= 1e6)) return signed(value.toExponential(2));
+  return signed(value.toLocaleString("en", { maximumSignificantDigits: Math.max(3, Math.ceil(Math.log10(size + 1))) }));
 }
 
 // [value, unit]
@@ -28,7 +29,7 @@ export function bytes(value) {
 }
 
 export function percent(value) {
-  return known(value) ? `${(100 * value).toLocaleString("en", { maximumFractionDigits: 1 })}%` : DASH;
+  return known(value) ? `${number(100 * value, 1)}%` : DASH;
 }
 
 export function interval(low, high, as = short) {

@@ -107,18 +107,22 @@ class Monitor {
   }
 
   figure(id, { make, empty }, snapshot) {
-    const [place, words, details, rows] = ["figure", "empty", "details", "table"].map((name) => byId(id).querySelector(`[data-${name}]`));
+    const [place, words, details, rows, warning] = ["figure", "empty", "details", "table", "warning"].map((name) => byId(id).querySelector(`[data-${name}]`));
     const found = make(snapshot);
     words.textContent = empty;
     words.hidden = Boolean(found);
     place.hidden = details.hidden = !found;
-    if (!found) return clear(place);
+    if (!found) {
+      warning.textContent = "";
+      return clear(place);
+    }
     if (!draw(place, found.traces, found.how)) {
       place.hidden = true;
       details.open = true;
     }
     place.setAttribute("aria-label", `${byId(`${id}-title`).textContent}. ${found.says}. The table below has all of it.`);
     rows.replaceChildren(table(found.head, found.rows));
+    warning.textContent = found.warns ?? "";
   }
 
   tests(found) {
