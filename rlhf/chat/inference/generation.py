@@ -47,13 +47,19 @@ class Generation:
     # --- for whoever asked ------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[str]:
-        """Text as it comes, never half a character or a part of a stop text. For one reader.
+        """Text as it comes, never half a character or a part of a stop text. For one reader; a slow one gets more at once.
 
         Raises:
             GenerationFailed: after the text that there was.
         """
-        while (delta := self._deltas.get()) is not None:
-            yield delta
+        ended = False
+        while not ended:
+            texts = [self._deltas.get()]
+            while not self._deltas.empty():
+                texts.append(self._deltas.get())
+            ended = texts[-1] is None
+            if text := "".join(filter(None, texts)):
+                yield text
         self._deltas.put(None)  # whoever iterates again sees the end, too
         self._raise()
 
