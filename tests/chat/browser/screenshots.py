@@ -57,11 +57,11 @@ def ask(page: Any, *questions: str) -> None:
         page.wait_for_function("!document.querySelector('.pending')")
 
 
-def save(page: Any, path: Path) -> None:
-    """As a PNG of few colours, which is a third of the size."""
+def save(page: Any, path: Path, whole: bool = False) -> None:
+    """As a PNG of few colours, which is a third of the size; `whole`: with what is below the window."""
     page.evaluate("document.activeElement.blur()")
     page.mouse.move(700, 560)  # over nothing
-    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.chat.browser.conftest import LONG, PHONE, REFUSED, ready
 from tests.chat.browser.payloads import PAYLOADS, assert_harmless
+from tests.chat.browser.test_accessibility import CONTRAST, UNNAMED
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -133,3 +134,81 @@ def test_questions_that_would_run_a_script(duels):
             state(page, "voted")
             page.keyboard.press("n")
             state(page, "asking")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_names_in_each_state(duels, scheme):
+    page = duels(color_scheme=scheme)
+    page.watch.allowed.append(REFUSED)
+
+    def check(name):
+        state(page, name)
+        assert page.evaluate(CONTRAST) == []
+        assert page.evaluate(UNNAMED) == []
+
+    ask(page, "cat " * 3000)
+    expect(page.locator("#problem")).to_be_visible()
+    check("asking")
+    ask(page, "A cat")
+    check("voting")
+    page.keyboard.press("a")
+    check("voted")
+    expect(page.locator("[aria-live]")).to_have_count(1)
+
+
+def test_by_keyboard_alone(duels, site):
+    """From the question that is offered to the next one, without a mouse and without losing the focus."""
+    page = duels()
+    expect(page.get_by_role("button", name="Ask both")).to_be_focused()
+    page.keyboard.press("Enter")
+    state(page, "voting")
+    expect(page.get_by_role("group", name="Your choice")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the first choice
+    state(page, "voted")
+    assert choices(site, page) == ["left"]
+    expect(page.get_by_role("button", name="Next question")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")  # undo
+    state(page, "voting")
+    page.keyboard.press("t")
+    state(page, "voted")
+    assert choices(site, page) == ["tie"]
+    page.keyboard.press("Enter")
+    state(page, "asking")
+    expect(page.get_by_role("button", name="Ask both")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Question", exact=True).first).to_be_focused()
+    page.keyboard.type("a b t x")  # letters, in a text field
+    expect(page.get_by_label("Question", exact=True).first).to_have_value("a b t x")
+
+
+def test_another_question(duels):
+    page = duels()
+    question = page.get_by_label("Question", exact=True).first
+    seen = {question.input_value()}
+    for _ in range(12):  # any of them may come twice in a row
+        with page.expect_response("**/api/duels/next") as answer:
+            page.get_by_role("button", name="Another question").click()
+        offered = answer.value.json()["prompt"]
+        expect(question).to_have_value(offered)
+        seen.add(offered)
+    assert len(seen) > 1
+    page.reload()
+    expect(question).to_have_value(offered)  # it stays until the duel begins
+
+
+def test_nothing_is_asked_without_a_question(duels):
+    page = duels()
+    ask(page, "   ")
+    expect(page.locator("#problem")).to_have_text("Type a question first.")
+    state(page, "asking")
+
+
+def test_leaving_the_page_frees_the_server(duels, site):
+    page = duels()
+    page.route("**/api/duels", lambda route: route.continue_(post_data=with_length(route, LONG["max_tokens"])))
+    ask(page, "Tell me all about dogs")
+    state(page, "streaming")
+    page.goto(f"{site.url}monitor")
+    page.wait_for_function("async () => (await (await fetch('/api/monitor')).json()).queue.active === 0")

@@ -1,10 +1,13 @@
 """The monitor in a real browser: every figure with something to draw, what stands there without, and hostile names."""
 
+import json
+
 import pytest
 
 from rlhf.chat.feedback import Rating
-from tests.chat.browser.conftest import PHONE, ready
+from tests.chat.browser.conftest import PHONE, REFUSED, ready
 from tests.chat.browser.payloads import PAYLOADS, assert_harmless
+from tests.chat.browser.test_accessibility import CONTRAST, UNNAMED
 from tests.chat.stored import duel, talk
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -115,3 +118,79 @@ def test_names_that_would_run_a_script(monitor, used):
     page.unroute("**/api/monitor")
     page.reload()
     assert_harmless(page)
+
+
+HOSTILE = [payload for payload in PAYLOADS if "/" not in payload and "\x00" not in payload]
+"""Payloads that can be names of folders, too."""
+
+
+def test_what_the_store_and_the_run_folder_hold(monitor, used, site):
+    """Hostile names where they come from: reasons of blocks, versions of old replies, folders of runs."""
+    assert len(HOSTILE) >= 6
+    for number, name in enumerate(HOSTILE):
+        used.log("blocked", reason=name, side="input")
+        *_, reply = talk(used, "bob", "A question", "An answer", version=name)
+        used.set_reward(reply.id, 0.1 * number)
+    for name in HOSTILE[-6:]:
+        folder = site.folder / "versions" / name / "ppo"
+        folder.mkdir(parents=True)
+        lines = [{"step": step, "objective/scores": 0.1 * step, "objective/kl": step} for step in range(5)]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = monitor()
+    expect(page.locator("#curves .main-svg").first).to_be_visible()
+    for summary in page.locator("summary:visible").all():
+        summary.click()
+    expect(page.locator("#blocks table")).to_contain_text(HOSTILE[0])
+    expect(page.locator("#rewards table")).to_contain_text(HOSTILE[0])
+    expect(page.locator("#curves table").first).to_contain_text(HOSTILE[-1])
+    expect(page.locator("#blocks .main-svg").first).to_contain_text(HOSTILE[0])  # the plot has it as text, too
+    assert page.evaluate("window.__ran") == []
+    assert page.locator("main a[href], main img, main iframe, main script").count() == 0
+    page.watch.check()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_names(monitor, used, scheme):
+    page = monitor(color_scheme=scheme)
+    expect(page.locator("#standings .main-svg").first).to_be_visible()
+    page.locator("#standings summary").click()
+    expect(page.locator("#standings table")).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate(UNNAMED) == []
+
+
+def test_the_plots_follow_the_colours_that_are_chosen(monitor, used):
+    page = monitor(color_scheme="light")
+    label = page.locator("#standings .ytick text").first
+    fill = "element => getComputedStyle(element).fill"
+    light = label.evaluate(fill)
+    page.locator("#theme").click()  # light, which it was
+    page.locator("#theme").click()
+    expect(page.locator("#theme")).to_have_accessible_name("Colours: dark")
+    expect(label).not_to_have_css("fill", light)
+
+
+def test_a_refresh_draws_nothing_anew_that_is_as_it_was(monitor, used):
+    page = monitor()
+    expect(page.locator("#standings .main-svg").first).to_be_visible()
+    page.locator("#standings summary").click()
+    expect(page.locator("#standings table")).to_be_visible()
+    mark = "() => document.querySelectorAll('#standings *').forEach((one) => { one.mark = true; })"
+    page.evaluate(mark)
+    with page.expect_response("**/api/monitor"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#updated")).to_contain_text("Updated")
+    assert page.evaluate("() => [...document.querySelectorAll('#standings *')].every((one) => one.mark)")
+
+
+def test_a_server_that_is_gone_is_said_and_the_last_figures_stay(monitor, used):
+    page = monitor()
+    page.watch.allowed.append(REFUSED)
+    page.route("**/api/monitor", lambda route: route.abort())
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    expect(page.locator("#updated")).to_contain_text("As of")
+    expect(page.locator("#standings .main-svg").first).to_be_visible()
+    page.unroute("**/api/monitor")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("alert")).to_have_count(0)

@@ -5,11 +5,12 @@ import { api } from "./api.js";
 import { FIGURES } from "./figures.js";
 import { bytes, number, seconds } from "./format.js";
 import { clear, draw } from "./plot.js";
-import { table, tests, versionTable } from "./tables.js";
+import { table, tests, versionTable, whenOpen } from "./tables.js";
 import { Training } from "./training.js";
 
 const EVERY_MS = 4000;
 const KEPT = 60; // points of the small lines
+const WIDTH = 120;
 const SVG = "http://www.w3.org/2000/svg";
 
 // Name, what to draw a line of, [value, unit] and the note below.
@@ -121,7 +122,7 @@ class Monitor {
       details.open = true;
     }
     place.setAttribute("aria-label", `${byId(`${id}-title`).textContent}. ${found.says}. The table below has all of it.`);
-    rows.replaceChildren(table(found.head, found.rows));
+    whenOpen(details, rows, () => table(found.head, found.rows));
     warning.textContent = found.warns ?? "";
   }
 
@@ -142,7 +143,7 @@ function tile(name) {
   const [value, unit, note] = [h("span"), h("span", { class: "unit" }), h("dd", { class: "note" })];
   const svg = document.createElementNS(SVG, "svg");
   const line = document.createElementNS(SVG, "polyline");
-  for (const [key, text] of Object.entries({ class: "trend", viewBox: `0 0 ${KEPT - 1} 26`, preserveAspectRatio: "none", "aria-hidden": "true" })) svg.setAttribute(key, text);
+  for (const [key, text] of Object.entries({ class: "trend", viewBox: `0 0 ${WIDTH} 26`, preserveAspectRatio: "none", "aria-hidden": "true" })) svg.setAttribute(key, text);
   svg.append(line);
   const element = h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "value" }, value, unit), note, svg);
   const show = ([number, of], words, history) => {
@@ -154,12 +155,11 @@ function tile(name) {
 
 function points(history) {
   const known = history.filter(Number.isFinite);
-  if (!known.length) return "";
+  if (!known.length || history.length < 2) return "";
   const [low, high] = [Math.min(...known), Math.max(...known)];
-  const at = (value) => (high > low ? 24 - (22 * (value - low)) / (high - low) : 13);
-  const first = KEPT - history.length;
-  const found = history.flatMap((value, n) => (Number.isFinite(value) ? [`${first + n},${at(value).toFixed(1)}`] : []));
-  return history.length === 1 ? "" : found.join(" ");
+  const at = (value) => (high > low ? 24 - (22 * (value - low)) / (high - low) : 24);
+  const step = WIDTH / (history.length - 1);
+  return history.flatMap((value, n) => (Number.isFinite(value) ? [`${(step * n).toFixed(1)},${at(value).toFixed(1)}`] : [])).join(" ");
 }
 
 drawIcons();

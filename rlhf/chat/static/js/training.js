@@ -3,7 +3,7 @@
 import { byId, h, recall, remember } from "./dom.js";
 import { number, short } from "./format.js";
 import { clear, draw, line } from "./plot.js";
-import { table } from "./tables.js";
+import { table, whenOpen } from "./tables.js";
 
 const TITLES = {
   loss: "Loss", eval_loss: "Loss, held out", accuracy: "Accuracy", eval_accuracy: "Accuracy, held out", "objective/scores": "Reward in training", "eval/score": "Reward, held out",
@@ -67,18 +67,19 @@ export class Training {
     const title = Object.hasOwn(TITLES, metric) ? TITLES[metric] : metric;
     const plot = h("div", { class: "figure", role: "img" });
     const rows = h("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": `${title}, as a table` });
-    const element = h("section", { class: "curve", "aria-label": title }, h("h3", {}, title), plot, h("details", { class: "as-table" }, h("summary", {}, "As a table"), rows));
-    return { element, plot, rows, title };
+    const details = h("details", { class: "as-table" }, h("summary", {}, "As a table"), rows);
+    const element = h("section", { class: "curve", "aria-label": title }, h("h3", {}, title), plot, details);
+    return { element, plot, details, rows, title };
   }
 
   fill(panel, curves, runs) {
     const traces = curves.map((curve) => line(runs.indexOf(curve.run), curve.run, curve.steps, curve.values, {
       hovertemplate: "step %{x:,}: %{y:.4~g}<extra>%{fullData.name}</extra>", mode: curve.steps.length < 2 ? "markers" : "lines",
     }));
-    draw(panel.plot, traces, { height: HEIGHT + (runs.length > 1 ? 26 : 0), legend: runs.length > 1, x: { title: "step", nticks: 5, rangemode: "tozero" }, y: { nticks: 5 } });
+    panel.details.open ||= !draw(panel.plot, traces, { height: HEIGHT + (runs.length > 1 ? 26 : 0), legend: runs.length > 1, x: { title: "step", nticks: 5, rangemode: "tozero" }, y: { nticks: 5 } });
     const ends = curves.map((curve) => `${curve.run} from ${short(curve.values[0])} to ${short(curve.values.at(-1))}`);
     panel.plot.setAttribute("aria-label", `${panel.title}: ${ends.join("; ")}`);
-    const rows = curves.flatMap((curve) => curve.steps.map((step, n) => [curve.run, number(step, 0), short(curve.values[n])]));
-    panel.rows.replaceChildren(table(["Run", "Step", "Value"], rows, new Set([1, 2])));
+    const rows = () => curves.flatMap((curve) => curve.steps.map((step, n) => [curve.run, number(step, 0), short(curve.values[n])]));
+    whenOpen(panel.details, panel.rows, () => table(["Run", "Step", "Value"], rows(), new Set([1, 2])));
   }
 }
