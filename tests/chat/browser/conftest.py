@@ -148,6 +148,8 @@ def open_page(site, browser) -> Iterator[Callable[..., Any]]:
 
     yield open_page
     for context, _ in opened:
+        for page in context.pages:  # a request that a test has caught may be under way
+            page.unroute_all(behavior="ignoreErrors")
         context.close()
     for _, watch in opened:
         watch.check()

@@ -69,6 +69,7 @@ def test_a_question_is_offered_judged_by_key_named_and_taken_back(duels, site):
     state(page, "voting")
     expect(page.locator(".version:visible")).to_have_count(0)
     assert choices(site, page) == [None]
+    expect(page.locator("#tally")).to_contain_text("no longer counts")  # the names are known
     page.get_by_role("button", name="Both bad").click()
     state(page, "voted")
     assert choices(site, page) == ["both_bad"]

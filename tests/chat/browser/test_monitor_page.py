@@ -143,7 +143,7 @@ def test_what_the_store_and_the_run_folder_hold(monitor, used, site):
     expect(page.locator("#blocks table")).to_contain_text(HOSTILE[0])
     expect(page.locator("#rewards table")).to_contain_text(HOSTILE[0])
     expect(page.locator("#curves table").first).to_contain_text(HOSTILE[-1])
-    expect(page.locator("#blocks .main-svg").first).to_contain_text(HOSTILE[0])  # the plot has it as text, too
+    expect(page.locator("#blocks .main-svg").first).to_contain_text(HOSTILE[0][:20])  # as text, and cut
     assert page.evaluate("window.__ran") == []
     assert page.locator("main a[href], main img, main iframe, main script").count() == 0
     page.watch.check()

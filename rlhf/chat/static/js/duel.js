@@ -11,6 +11,7 @@ import { explain, showError, waitingToast } from "./toast.js";
 
 const SIDES = ["left", "right"];
 const LETTERS = { left: "A", right: "B" };
+const KNOWN = "You know the names now: another choice is kept, but no longer counts.";
 const WHY = { active: "The reward model is unsure here", random: "Drawn at random", asked: "Your own question" };
 
 class DuelPage {
@@ -144,6 +145,7 @@ class DuelPage {
   }
 
   begin(text) {
+    this.tally();
     this.duel = null;
     this.asked = null;
     this.offer = null; // the server offers another one after this
@@ -290,10 +292,10 @@ class DuelPage {
       return showError(error);
     }
     this.judged--;
-    this.tally();
     this.enter("voting");
+    byId("tally").textContent = KNOWN;
     byId("votes").focus({ preventScroll: true });
-    announce("Taken back. Choose again.");
+    announce(`Taken back. ${KNOWN}`);
   }
 
   tally() {
