@@ -106,6 +106,8 @@ class ChatService:
             run_folder, config, engine, store, registry,
         )  # fmt: skip
         self.guardrails, self.scorer = guardrails, scorer
+        if scorer:
+            scorer.busy = lambda: engine.stats().active > 0
         rng = random.Random(secrets.randbits(64))  # another one at each start: choices must not repeat
         self.keeper, self.outcomes, self._once = Keeper(store), Outcomes(store), Once(store)
         self.answering = Answering(engine, self.keeper, guardrails, scorer, config.chat.system, config.serve.timeout_s)

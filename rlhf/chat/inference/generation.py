@@ -47,7 +47,7 @@ class Generation:
     # --- for whoever asked ------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[str]:
-        """Text as it comes, never half a character or part of a stop text. For one reader; a slow one gets more at once.
+        """Text as it comes, no half characters or parts of a stop text. For one reader; a slow one gets more at once.
 
         Raises:
             GenerationFailed: after the text that there was.

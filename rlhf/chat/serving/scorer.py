@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 16
 """Replies scored at a time: the chat goes before, and it computes on the same processor."""
+TAKEN = 256
+"""Replies taken at a time, at most."""
+PATIENCE_SECONDS = 1.0
+"""How long rewards wait for a moment in which nobody waits for a reply."""
 MOST_WAITING = 1000
 """Replies that may wait for their reward; beyond them some stay without."""
 CLOSING_SECONDS = 3.0
@@ -61,6 +65,8 @@ class Scorer:
         self._lock = threading.Lock()
         self._waiting: queue.Queue[tuple[Judged, Callable[[float], None]] | None] = queue.Queue(MOST_WAITING)
         self._until = math.inf
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether somebody waits for a reply: rewards can wait."""
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
         self._thread.start()
 
@@ -110,11 +116,17 @@ class Scorer:
         going = True
         while going:
             batch = [self._waiting.get()]
-            while len(batch) < BATCH and not self._waiting.empty():
+            self._let_others_go_first()
+            while len(batch) < TAKEN and not self._waiting.empty():
                 batch.append(self._waiting.get())
             going = None not in batch
             if time.monotonic() < self._until:
                 self._tell([item for item in batch if item is not None])
+
+    def _let_others_go_first(self) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self.busy() and time.monotonic() < min(until, self._until):
+            time.sleep(0.02)
 
     def _tell(self, batch: list[tuple[Judged, Callable[[float], None]]]) -> None:
         try:

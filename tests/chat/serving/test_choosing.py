@@ -31,9 +31,7 @@ def test_on_a_full_disk_a_conversation_keeps_its_version(service):
 def test_a_write_holds_up_no_other_conversation(service):
     known = service.create("ann").id
     others = iter(lambda: service.create("bob").id, None)
-    new = next(
-        talk for talk in others if hash(talk) % LOCKS != hash(known) % LOCKS
-    )  # of another lock
+    new = next(talk for talk in others if hash(talk) % LOCKS != hash(known) % LOCKS)  # of another lock
     chosen = service.choosing.choose(known)
     with open(f"{service.store.file}-lock") as other:  # another process writes
         fcntl.flock(other, fcntl.LOCK_EX)

@@ -54,6 +54,22 @@ def test_later_tells_each_its_own(scorer, tokenizer, tmp_path):
     assert [told["a"], told["b"]] == pytest.approx(scorer.score(ROWS), abs=1e-5)
 
 
+def test_people_go_first(scorer, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.serving.scorer.PATIENCE_SECONDS", 60)
+    scorer.use(save_reward(tmp_path / "reward", tokenizer))
+    looked, free, told = threading.Event(), threading.Event(), threading.Event()
+
+    def busy():
+        looked.set()
+        return not free.is_set()
+
+    scorer.busy = busy
+    scorer.later(ROWS[0], lambda reward: told.set())
+    assert looked.wait(60) and not told.is_set()
+    free.set()
+    assert told.wait(60)
+
+
 @pytest.mark.parametrize("config", [None, "{", '{"model_type": "gpt_neo", "attention_types": 3}'])
 def test_a_broken_reward_model_is_not_used(scorer, tmp_path, caplog, config):
     (tmp_path / "reward").mkdir()
