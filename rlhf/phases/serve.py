@@ -6,8 +6,11 @@ RLHF_TOKEN=… python main.py --phase serve --set serve.host=0.0.0.0 serve.trust
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+import torch
 
 from rlhf.chat.engine import Engine
 from rlhf.chat.feedback import FILE, FeedbackStore
@@ -35,6 +38,7 @@ def run_phase(run: Run) -> dict[str, float]:
     """
     settings = run.config.serve
     token, drawn = choose_token(settings)
+    leave_a_core()
     with bind(settings) as listener, service(run) as chat:
         server = Server(create_app(chat, run.config, token), listener, settings)
         address = f"{server.url}?token={token if drawn else 'YOUR-TOKEN'}"
@@ -42,6 +46,16 @@ def run_phase(run: Run) -> dict[str, float]:
         server.run(lambda: print(described(run, chat), f"open {address}   (Ctrl-C stops)", sep="\n", flush=True))
     print("stopped; what people said and judged is in", run.folder / FILE, flush=True)
     return {}
+
+
+def leave_a_core() -> None:
+    """Have networks compute on all cores but one, unless OMP_NUM_THREADS says on how many.
+
+    Each pass waits for the slowest of its threads, and one that shares its core with the server's own threads is slow:
+    on two cores, ten chats at once take 1.9 times as long as one this way, and 2.8 times on both.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def save_version(folder: Path, tokenizer: Any, *, endless: bool = False) -> None
     """A version that replies at random.
 
     Args:
-        endless: with temperature 0 it says letters, and never ends a reply by itself.
+        endless: it says letters, in which Markdown sees nothing, and never ends a reply by itself.
     """
     torch.manual_seed(0)
     shape = Shape(hidden_size=32, num_layers=2, num_heads=2, window_size=8, max_position_embeddings=CONTEXT)
@@ -39,8 +39,9 @@ def save_version(folder: Path, tokenizer: Any, *, endless: bool = False) -> None
         model.transformer.wte.weight.mul_(10)
         if endless:
             ends = tokenizer.all_special_ids
-            others = [i for i in range(len(tokenizer)) if not tokenizer.decode([i]).isalpha() or i in ends]
-            model.transformer.wte.weight[others] = 0  # logits of 0: the letters have likelier ones
+            letters = [tokenizer.decode([i]).isalpha() and i not in ends for i in range(len(tokenizer))]
+            model.transformer.wte.weight[:, -1] = torch.where(torch.tensor(letters), 0.0, -5.0)
+            model.transformer.ln_f.weight[-1], model.transformer.ln_f.bias[-1] = 0.0, 10.0  # -50 for all but letters
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
