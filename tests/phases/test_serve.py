@@ -1,0 +1,29 @@
+"""What the phase serve does besides starting the server, which tests/chat does."""
+
+import pytest
+import torch
+
+from rlhf.phases.serve import leave_a_core
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """As many as before, afterwards."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("cores", "used"), [(4, 3), (2, 1), (1, 1)])
+def test_a_core_is_left_to_the_server(monkeypatch, cores, used):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(cores)
+    leave_a_core()
+    assert torch.get_num_threads() == used
+
+
+def test_who_says_how_many_threads_is_heeded(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    torch.set_num_threads(4)
+    leave_a_core()
+    assert torch.get_num_threads() == 4
