@@ -74,7 +74,8 @@ def run(args: Namespace) -> None:
     from rlhf.run import Given, Run  # loads torch, which takes seconds
 
     arguments = ["--config", args.config, "--output", str(folder)]
-    arguments += [part for item in args.set for part in ("--set", item)]
+    told = [item for item in args.set if not item.startswith("serve.token=")]  # messages end up in logs
+    arguments += [part for item in told for part in ("--set", item)]
     given = Given(tuple(args.words), args.prompts, args.out)
     job = Run(config, folder, DataRoom(config), args.resume, shlex.join(arguments), given)
     job.check()

@@ -198,6 +198,12 @@ def test_a_phase_names_the_commands_that_make_what_it_needs(world, command, tmp_
     assert left_behind(output) == []
 
 
+def test_the_servers_token_is_in_no_message(world, command, tmp_path):
+    code, err = command(*world.args("ppo", tmp_path), "--set", "serve.token=a-secret", "serve.port=0")
+    assert_one_message(code, err, "--set serve.port=0")
+    assert "secret" not in err
+
+
 def test_the_command_that_is_named_works(world, command, tmp_path):
     _, err = command(*world.args("sft", tmp_path))
     assert command(*shlex.split(err.split("run: ")[1])[2:])[0] == 0

@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerFast
 
@@ -14,6 +14,32 @@ from rlhf.tokenizer import decode_reply
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer makes of half a character."""
+
+
+class GrowingText:
+    """The text of tokens that come one after the other; what one more token costs does not grow with the text.
+
+    Only the tokens since the last but one place at which no character was cut in two are decoded anew: the former of
+    them stand before the new ones, since some tokenizers drop a blank in front of the first.
+
+    Args:
+        tokenizer: that decodes.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._start = self._read = 0
+        self.text = ""
+        """All of it that no further token can change."""
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """The text, given all tokens there are by now."""
+        before = decode_reply(self._tokenizer, tokens[self._start : self._read])
+        now = decode_reply(self._tokenizer, tokens[self._start :])
+        if len(now) > len(before) and not now.endswith(_REPLACEMENT):
+            self.text += now[len(before) :]
+            self._start, self._read = self._read, len(tokens)
+        return self.text
 
 
 class GenerationFailed(RuntimeError):
@@ -38,7 +64,7 @@ class Generation:
         self.row, self.version, self.dropped_turns = row, version, dropped_turns
         self._stop, self._tokenizer = tuple(text for text in stop if text), tokenizer
         self._deltas: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._told = ""
+        self._text, self._told = GrowingText(tokenizer), ""
         self._finished = threading.Event()
         self._reason: FinishReason | None = None
         self._error: BaseException | None = None
@@ -113,7 +139,8 @@ class Generation:
     def tell(self) -> None:
         """Hand on the text of the tokens sampled so far; a stop text in it ends the reply."""
         self._first = self._first or time.perf_counter()
-        text = decode_reply(self._tokenizer, self.row.tokens)
+        tokens = self.row.tokens
+        text = decode_reply(self._tokenizer, tokens) if self.row.finished else self._text.read(tokens)
         cut = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
         if cut >= 0:
             self._reason, self.row.ended = "stop", True
@@ -122,13 +149,13 @@ class Generation:
             self._hand_on(text if self.row.finished else text[: self._certain(text)])
 
     def _certain(self, text: str) -> int:
-        """Characters that no further token can change or make part of a stop text."""
-        end = len(text.rstrip(_REPLACEMENT))
+        """Characters that no further token can make part of a stop text."""
+        end = len(text)
         begun = (
             length
             for stop in self._stop
             for length in range(min(len(stop) - 1, end), 0, -1)
-            if text[:end].endswith(stop[:length])
+            if text.endswith(stop[:length])
         )
         return end - max(begun, default=0)
 
