@@ -116,11 +116,12 @@ def judge_served(args: argparse.Namespace, number: int) -> Counter[str]:
     from dataloader import load_judge
     from rlhf.config import load_config
 
-    judge = load_judge(load_config(args.config, settings(args)))
+    config = load_config(args.config, settings(args))
+    judge = load_judge(config)
     assert judge, "the raters follow a gold judge, and this data has none"
     with served(args.work, arguments(args)) as address:
         say(f"round {number}: {args.duels} duels at {address.url}")
-        return rate(address, judge, args.duels, number)
+        return rate(address, judge, args.duels, 1000 * config.seed + number)
 
 
 def judge_directly(args: argparse.Namespace, number: int) -> Counter[str]:
@@ -129,10 +130,11 @@ def judge_directly(args: argparse.Namespace, number: int) -> Counter[str]:
     from rlhf.registry import Registry
 
     run, live = the_run(args), Registry(args.work).live()
-    shown = two_replies(run, Registry(args.work).path(live), args.duels, number)
+    seed = 1000 * run.config.seed + number
+    shown = two_replies(run, Registry(args.work).path(live), args.duels, seed)
     judge = run.data.judge()
     assert judge
-    return rate_directly(args.work, judge, number, live.name, shown)
+    return rate_directly(args.work, judge, seed, live.name, shown)
 
 
 def the_run(args: argparse.Namespace) -> Any:
@@ -146,7 +148,7 @@ def the_run(args: argparse.Namespace) -> Any:
 
 def measured(args: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """All versions, and those without people, on the same held-out prompts and pairs."""
-    from benchmarks.loop_measure import PAIRS, accuracy, against, measure, without_people
+    from benchmarks.loop_measure import PAIRS, accuracy, against, kept_update, measure, without_people
     from dataloader import load_preferences
     from rlhf.config import load_config
     from rlhf.registry import Registry
@@ -166,7 +168,8 @@ def measured(args: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str
         for name, policy in policies.items():
             now = measure(run, policy, prompts, f"{chain} {name}")
             compared = {"to_parent": against(now, before), "to_start": against(now, start)}
-            found[chain].append({"version": name} | now.numbers() | compared)
+            row = {"version": name, "kept_update": kept_update(policy)}
+            found[chain].append(row | now.numbers() | compared)
             before = now
     sets = {"judged": pairs, "sampled": start.pairs}
     known = {key: [accuracy(run, args.work / folder, rows) for folder in rewards if folder]

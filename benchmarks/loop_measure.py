@@ -3,6 +3,7 @@
 Every version replies to the same prompts with the same luck, at the temperature at which people met it and greedily.
 """
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -124,3 +125,9 @@ def without_people(run: Run, rounds: int) -> Mapping[str, Path]:
             train_policy(job, reward, str(policy))
         policy = found[name] = job.folder / "ppo"
     return found
+
+
+def kept_update(policy: Path) -> int:
+    """Which update of PPO a policy is of: the best one on the held-out prompts; 0: none was better than its parent."""
+    lines = map(json.loads, (policy / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return int([line["best/update"] for line in lines if "best/update" in line][-1])

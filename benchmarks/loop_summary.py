@@ -17,9 +17,10 @@ def table(result: Record) -> str:
     lines = [
         "| version | votes: a side, tie, both bad | mistakes | pairs | gold | against its parent, 95% | greedy gold "
         "| against its parent, 95% | length "
-        "| reward model right: judged pairs, SFT's samples | the same PPO without people: gold |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        _row("sft (start)", "", "", "", result["start"], None, _known(result, 0), ""),
+        "| reward model right: judged pairs, SFT's samples | update kept | the same PPO without people: gold "
+        "| update kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        _row("sft (start)", "", "", "", result["start"], None, _known(result, 0), " |"),
     ]
     for number, (round_, ours, alone) in enumerate(
         zip(result["rounds"], result["with_people"], result["without_people"], strict=True), start=1
@@ -27,7 +28,7 @@ def table(result: Record) -> str:
         votes = round_["votes"]
         shown = f"{votes.get('left', 0) + votes.get('right', 0)}, {votes.get('tie', 0)}, {votes.get('both_bad', 0)}"
         pairs = f"{sum(round_['data']['pairs'].values())} + {round_['data']['held_out']} held out"
-        other = f"{alone['gold']:.3f} {_interval(alone['to_parent']['gold'])}"
+        other = f"{alone['gold']:.3f} {_interval(alone['to_parent']['gold'])} | {alone['kept_update']}"
         mistakes, known = str(votes.get("mistakes", 0)), _known(result, number)
         lines.append(_row(ours["version"], shown, mistakes, pairs, ours, ours, known, other))
     return "\n".join(lines)
@@ -41,8 +42,9 @@ def _row(
     name: str, votes: str, mistakes: str, pairs: str, numbers: Record, compared: Record | None, known: str, other: str
 ) -> str:
     gold, greedy = (_interval(compared["to_parent"][key]) if compared else "" for key in ("gold", "greedy"))
+    kept = compared["kept_update"] if compared else ""
     cells = [name, votes, mistakes, pairs, f"{numbers['gold']:.3f}", gold, f"{numbers['greedy']:.3f}", greedy]
-    return "| " + " | ".join([*cells, f"{numbers['length']:.1f}", f"{known}", other]) + " |"
+    return "| " + " | ".join([*cells, f"{numbers['length']:.1f}", known, f"{kept}", other]) + " |"
 
 
 def _interval(paired: Record) -> str:

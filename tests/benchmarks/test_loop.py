@@ -58,7 +58,14 @@ def test_votes_without_a_server_are_judgements_like_any_other(tmp_path):
 def row(version: str, new: list[float], old: list[float]) -> dict:
     compared = {"gold": Paired.of(new, old)._asdict(), "greedy": Paired.of(old, old)._asdict()}
     mean = sum(new) / len(new)
-    numbers = {"version": version, "gold": mean, "gold_ci95": [mean, mean], "greedy": 0.5, "length": 9.0}
+    numbers = {
+        "version": version,
+        "kept_update": 4,
+        "gold": mean,
+        "gold_ci95": [mean, mean],
+        "greedy": 0.5,
+        "length": 9.0,
+    }
     return numbers | {"to_parent": compared, "to_start": compared}
 
 
