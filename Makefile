@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test lint soak clean
+.PHONY: help venv dev demo test lint lab soak clean
 
 help:           ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/: .*##/\t/'
@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements.txt
 
 dev: $(VENV)/.installed-dev         ## the same, and what lint and tests need
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.txt requirements-embeddings.txt requirements-lab.txt $(VENV)/.installed
 	$(PIP) -r requirements-dev.txt
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # once, for the many processes of the tests
 	touch $@
@@ -38,6 +38,15 @@ lint: dev       ## ruff and mypy
 
 test: lint      ## lint, types, all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
+
+lab: $(VENV)/.installed-lab         ## every experiment of the lab, in full, into docs/results/lab
+	for name in bandits tabular dqn ppo chat; do \
+		$(BIN)/python -m lab.$$name --out docs/results/lab || exit; done
+	$(BIN)/python -m lab.report
+
+$(VENV)/.installed-lab: requirements-lab.txt $(VENV)/.installed
+	$(PIP) -r requirements-lab.txt
+	touch $@
 
 soak: dev       ## kill loops, load and sweeps at full count
 	SOAK=1 $(BIN)/python -m pytest -m slow --durations 10

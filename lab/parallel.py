@@ -1,0 +1,49 @@
+"""Seeds and settings side by side, each in a process of its own, on one thread.
+
+returns = spread(train, [(settings, seed) for seed in range(5)], "CartPole")      # train(settings, seed), five times
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+
+def _alone() -> None:
+    """Processes side by side gain nothing by more threads than one each."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def spread(
+    work: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], title: str, workers: int | None = None
+) -> list[Result]:
+    """`work(*job)` for each job; the results in the order of the jobs, whatever order they ended in.
+
+    Args:
+        work: a function of a module; what it is given and returns can be pickled.
+        jobs: arguments of each call.
+        title: of the progress bar.
+        workers: processes; None: one for each core. With 1, everything happens in this process.
+
+    Raises:
+        Exception: what a job raised; the others that run are waited for, those that wait are dropped.
+    """
+    many = min(workers or os.cpu_count() or 1, len(jobs))
+    if many <= 1:
+        return [work(*job) for job in tqdm(jobs, title)]
+    with ProcessPoolExecutor(many, mp_context=get_context("spawn"), initializer=_alone) as pool:
+        futures = [pool.submit(work, *job) for job in jobs]
+        try:
+            for future in tqdm(as_completed(futures), title, total=len(futures)):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]

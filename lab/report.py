@@ -1,0 +1,74 @@
+"""What the lab reached beside what was published: a table from the results of all experiments.
+
+python -m lab.report --results docs/results/lab --page docs/results/lab.md
+
+The table stands between two marks of the page; what else is written there stays. Exits with 1 where a claim is not met.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlhf.durable import replace_text
+from rlhf.errors import UserError, explain
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The results of the experiments in a folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise UserError(f"{folder} holds no results.", expected="*.json of the experiments", remedy="make lab")
+    return found
+
+
+def tables(results: list[dict[str, Any]]) -> str:
+    """A section for each experiment: its command, how long it took, its claims."""
+    return "\n\n".join(_section(result) for result in results)
+
+
+def _section(result: dict[str, Any]) -> str:
+    lines = [f"## {result['experiment']}", "", f"    {result['command']}", "",
+             f"Took {result['seconds']:.0f} s.", "",
+             "| what | here | published | asked for | met | source |", "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for claim in result["claims"]:
+        cells = [claim["what"], f"{claim['measured']:.4g}", claim["published"], claim["wanted"],
+                 "yes" if claim["met"] else "**no**", claim["source"]]  # fmt: skip
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def into_page(text: str, page: Path) -> None:
+    """Put a text between the marks of a page, or make the page."""
+    old = page.read_text(encoding="utf-8") if page.is_file() else f"# The lab, measured\n\n{BEGIN}{END}\n"
+    before, _, rest = old.partition(BEGIN)
+    replace_text(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("docs/results/lab"))
+    parser.add_argument("--page", type=Path, default=Path("docs/results/lab.md"))
+    arguments = parser.parse_args()
+    try:
+        results = read(arguments.results)
+    except UserError as error:
+        code, message = explain(error)
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+    into_page(tables(results), arguments.page)
+    missed = [claim["what"] for result in results for claim in result["claims"] if not claim["met"]]
+    count = sum(len(result["claims"]) for result in results)
+    print(f"{arguments.page}: {count} claims, {len(missed)} not met", *missed, sep="\n  ")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
