@@ -37,7 +37,8 @@ def tables(results: list[dict[str, Any]]) -> str:
 def _section(result: dict[str, Any]) -> str:
     lines = [f"## {result['experiment']}", "", f"    {result['command']}", "",
              f"Took {result['seconds']:.0f} s.", "",
-             "| what | here | published | asked for | met | source |", "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+             "| what | here | published | asked for | met | source |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for claim in result["claims"]:
         cells = [claim["what"], f"{claim['measured']:.4g}", claim["published"], claim["wanted"],
                  "yes" if claim["met"] else "**no**", claim["source"]]  # fmt: skip
