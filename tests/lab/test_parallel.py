@@ -1,0 +1,31 @@
+"""Jobs side by side."""
+
+import os
+
+import pytest
+
+from lab.parallel import spread
+
+
+def numbered(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+def fail(number: int) -> int:
+    raise ValueError(f"job {number}")
+
+
+def test_results_come_in_the_order_of_the_jobs_from_other_processes():
+    found = spread(numbered, [(n,) for n in range(3)], "jobs", workers=2)
+    assert [number for number, _ in found] == [0, 1, 2]
+    assert os.getpid() not in {process for _, process in found}
+
+
+def test_one_worker_is_this_process():
+    assert spread(numbered, [(1,), (2,)], "jobs", workers=1) == [(1, os.getpid()), (2, os.getpid())]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_job_raises_is_raised(workers):
+    with pytest.raises(ValueError, match="job"):
+        spread(fail, [(1,), (2,)], "jobs", workers=workers)
