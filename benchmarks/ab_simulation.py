@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks import ab_process, ab_regret, ab_standing, ab_stopping
+from benchmarks import ab_process, ab_regret, ab_selection, ab_standing, ab_stopping
 from benchmarks.processes import write_json
 from rlhf.chat.ab_test import NOTICED, RIDGE, standings
 from rlhf.evaluation.style import COLORS, PNG_DPI, STYLE, canvas
@@ -67,6 +67,7 @@ def measure(runs: int) -> Values:
         "orders": lambda rng: ab_standing.orders(fought, rng),
         "fallback": lambda rng: ab_stopping.fallback(routed, rng),
         "process": lambda rng: {str(gap): ab_process.judged(gap, max(2, runs // 40), rng) for gap in GAPS},
+        "selection": lambda rng: {str(gap): ab_selection.shares(gap, 10 * runs, rng) for gap in ab_selection.GAPS},
     }
     found = {name: part(np.random.default_rng((SEED, place))) for place, (name, part) in enumerate(parts.items())}
     return found | {"runs": runs, "seed": SEED}
@@ -156,7 +157,7 @@ def show(found: Values) -> None:
             for row in found["coverage"]])  # fmt: skip
     for part in ("ten_to_nothing", "orders"):
         _table([part, ""], [[name, np.round(value, 3)] for name, value in found[part].items()])
-    for part in ("fallback", "process"):
+    for part in ("fallback", "process", "selection"):
         rows = found[part]
         columns = list(next(iter(rows.values())))
         _table([part, *columns], [[name, *(f"{row[c]:.4g}" for c in columns)] for name, row in rows.items()])

@@ -39,7 +39,8 @@ class Outcome:
     value: float
     """0 to 1: thumb up 1, down 0; duel won 1, tied 1/2, lost 0."""
     uniform: bool
-    """Whether the conversation came to the version by uniform routing (`Assignment.uniform`); true of a duel."""
+    """Whether the conversation came to the version by uniform routing (`Assignment.uniform`); true of a duel
+    whose two replies were drawn, not picked by what they say."""
     time: float
     """Unix time of the judgement, in seconds."""
     group: str = ""

@@ -14,6 +14,7 @@ What was said is in `talk.py`, transactions, keys and the log in `ledger.py`.
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 
 from rlhf.chat.store.database import StoreBusy, StoreFull
@@ -44,19 +45,28 @@ FILE = "feedback.sqlite"
 """Name of the store in a run's folder."""
 
 _RATING = [part.name for part in fields(Rating)]
+_RATED = (
+    f"SELECT m.*, {', '.join(f'r.{name} AS r_{name}' for name in _RATING)}, r.user AS r_user, r.time AS r_time "
+    "FROM ratings r JOIN messages m ON m.id = r.message"
+)
 _DUEL = (
     "id, user, prompt_message, left_reply AS left, right_reply AS right, chosen_by, created, choice, "
     "latency_ms, voted, votes"
 )
-_COUNTS = (
+_SAID = (
     "SELECT count(*) AS conversations, count(DISTINCT user) AS users FROM conversations",
     "SELECT count(*) AS messages, total(role = 'assistant') AS replies FROM messages",
+)
+_JUDGED = (
     """SELECT count(*) AS ratings, total(thumb = 1) AS thumbs_up, total(thumb = -1) AS thumbs_down,
         total(helpful IS NOT NULL OR relevant IS NOT NULL OR correct IS NOT NULL OR safe IS NOT NULL) AS criteria,
         total(correction IS NOT NULL) AS corrections, total(comment IS NOT NULL) AS comments FROM ratings""",
     """SELECT total(choice IS NOT NULL) AS duels, total(choice = 'left') AS left_wins,
-        total(choice = 'right') AS right_wins, total(choice = 'tie') AS ties, total(choice = 'both_bad') AS both_bad,
-        total(choice IS NULL) AS open_duels FROM duels""",
+        total(choice = 'right') AS right_wins, total(choice = 'tie') AS ties, total(choice = 'both_bad') AS both_bad
+        FROM duels""",
+)
+_LEFT = (
+    "SELECT count(*) AS open_duels FROM duels WHERE choice IS NULL",
     """SELECT total(kind IN ('unrate', 'unvote')) AS undone, total(kind = 'blocked') AS blocked,
         total(kind = 'error') AS errors, total(kind = 'timeout') AS timeouts FROM events""",
 )
@@ -109,14 +119,15 @@ class FeedbackStore(Talk):
 
     def rated(self, since: float = 0) -> list[Judged]:
         """All ratings that stand, given since a time, with what they are about; oldest first."""
-        given = ", ".join(f"r.{name} AS r_{name}" for name in _RATING)
         with self._db.reading() as c:
-            rows = c.execute(
-                f"SELECT m.*, {given}, r.user AS r_user, r.time AS r_time FROM ratings r "
-                "JOIN messages m ON m.id = r.message WHERE r.time >= ? ORDER BY r.time, m.number, r.user",
-                (since,),
-            )
-            return [Judged(row["r_user"], message_of(row), _rating(row, "r_"), row["r_time"]) for row in rows]
+            rows = c.execute(f"{_RATED} WHERE r.time >= ? ORDER BY r.time, m.number, r.user", (since,))
+            return [_judged(row) for row in rows]
+
+    def judged(self, user: str, message_id: str) -> Judged | None:
+        """What a user thinks of a reply, with the reply; None where they have said nothing."""
+        with self._db.reading() as c:
+            row = c.execute(f"{_RATED} WHERE r.user = ? AND r.message = ?", (user, message_id)).fetchone()
+            return _judged(row) if row else None
 
     def open_duel(
         self,
@@ -174,23 +185,30 @@ class FeedbackStore(Talk):
 
     def duels(self, voted: bool | None = None, since: float = 0) -> list[Duel]:
         """All duels; only those with a vote, or without; voted since a time, or opened since where there is no vote."""
-        where = {None: "", True: "AND choice IS NOT NULL ", False: "AND choice IS NULL "}[voted]
+        when, which = {  # the index of open duels is by `created` alone
+            None: ("coalesce(voted, created)", ""),
+            True: ("voted", "AND choice IS NOT NULL"),
+            False: ("created", "AND choice IS NULL"),
+        }[voted]
         with self._db.reading() as c:
             rows = c.execute(
-                f"SELECT {_DUEL} FROM duels WHERE coalesce(voted, created) >= ? {where}"
-                "ORDER BY coalesce(voted, created), number",
+                f"SELECT {_DUEL} FROM duels WHERE {when} >= ? {which} ORDER BY {when}, number",
                 (since,),
             )
             return [Duel(**row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """How many there are of everything that people gave, as it stands now; of the log, how many lines of a kind."""
+        return self._counted(_SAID + _JUDGED + _LEFT)
+
+    def judged_counts(self) -> dict[str, int]:
+        """Of `counts`, those of ratings and judged duels: they change only with a line of the log."""
+        return self._counted(_JUDGED)
+
+    def _counted(self, queries: Sequence[str]) -> dict[str, int]:
         with self._db.reading() as c:
-            found: dict[str, int] = {}
-            for query in _COUNTS:
-                row = c.execute(query).fetchone()
-                found |= {name: int(number) for name, number in dict(row).items()}
-            return found
+            rows = [dict(c.execute(query).fetchone()) for query in queries]
+            return {name: int(number) for row in rows for name, number in row.items()}
 
     def _vote(self, user: str, duel_id: str, choice: Choice | None, latency_ms: int | None, key: str | None) -> Duel:
         def act(c: sqlite3.Connection) -> Duel:
@@ -222,3 +240,8 @@ def _unrate(connection: sqlite3.Connection, user: str, message_id: str) -> None:
 def _rating(row: sqlite3.Row, prefix: str = "") -> Rating:
     """A row of `ratings`, its columns perhaps renamed."""
     return Rating(**{name: row[prefix + name] for name in _RATING})
+
+
+def _judged(row: sqlite3.Row) -> Judged:
+    """A row of `_RATED`."""
+    return Judged(row["r_user"], message_of(row), _rating(row, "r_"), row["r_time"])

@@ -220,16 +220,13 @@ class ChatService:
             self.answering.log("blocked", side="correction", reason=block.reason, user=user, message=message_id)
             raise Refused(block)
         self.keeper.need_kept(message_id)
-        given = self.store.rate(user, message_id, rating, key=key)
-        self.outcomes.changed()
-        return given
+        return self.store.rate(user, message_id, rating, key=key)
 
     def unrate(self, user: str, message_id: str, key: str | None = None) -> None:
         """Take a judgement back."""
         self.replies.owned_message(user, message_id)
         self.keeper.need_kept(message_id)
         self.store.unrate(user, message_id, key=key)
-        self.outcomes.changed()
 
     def next_duel_prompt(self, user: str, other: bool = False) -> Offer:
         """The prompt of this user's next duel, and how it was chosen; the same until that duel begins.
@@ -271,15 +268,12 @@ class ChatService:
     ) -> DuelResult:
         """Judge a duel; the versions' names come with the result."""
         duel = self.store.vote(user, duel_id, choice, latency_ms, key=key)
-        self.outcomes.changed()
         left, right = (self.store.message(side).version or "" for side in (duel.left, duel.right))
         return DuelResult(duel, left, right)
 
     def unvote(self, user: str, duel_id: str, key: str | None = None) -> Duel:
         """Take a vote back."""
-        duel = self.store.unvote(user, duel_id, key=key)
-        self.outcomes.changed()
-        return duel
+        return self.store.unvote(user, duel_id, key=key)
 
     # --- the server ---------------------------------------------------------------------------------------------
 

@@ -96,16 +96,15 @@ def _standings(run: Run) -> list[str]:
     path = run.folder / FILE
     if not path.is_file():
         return []
-    from rlhf.chat.ab_test import standings
     from rlhf.chat.serving.outcomes import Outcomes
 
     with FeedbackStore(path, create=False) as store:
-        duels = Outcomes(store).results()
-    if not duels:
+        found = Outcomes(store).standings()
+    if not found:
         return []
     rows = [["version", "strength", "95% interval", "duels"]]
     rows += [[str(s.version), f"{s.strength:+.2f}", f"[{s.low:+.2f}, {s.high:+.2f}]", str(s.n)]
-             for s in standings(duels)]  # fmt: skip
+             for s in found]  # fmt: skip
     return ["By people's duels between versions (Bradley-Terry):\n" + "\n".join(aligned(rows))]
 
 

@@ -321,7 +321,7 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_everything(tmp_path):
     opened(tmp_path / "new").close()
     assert columns(tmp_path / FILE) == columns(tmp_path / "new" / FILE)
     with raw(tmp_path / FILE) as c:
-        assert c.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),) == (3,)
+        assert c.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),) == (4,)
 
 
 def test_a_migration_that_fails_leaves_the_older_file(tmp_path, monkeypatch):

@@ -2,16 +2,15 @@
 
 snapshot(service, store, registry, engine)        # monitor_shape.Snapshot as plain JSON
 
-It is asked for every few seconds, so nothing in it grows with the age of the database without a bound: times are those
-of the last quarter of an hour, rewards those of the last day, and what is costly (intervals, curves) is computed anew
-only where something has changed.
+It is asked for every few seconds, so what a look costs does not grow with the age of the database: times are those of
+the last quarter of an hour, rewards those of the last day. What is made of all judgements (counts, sides, standings,
+tests) is made anew only after a judgement (`rlhf.chat.serving.following`), curves where their files have changed.
 """
 
 import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +18,11 @@ import psutil
 import torch
 from scipy.stats import binomtest
 
-from rlhf.chat import ab_test
+from rlhf.chat.ab_test import Standing
 from rlhf.chat.engine import Engine
-from rlhf.chat.feedback import Duel, FeedbackStore, StoredMessage
+from rlhf.chat.feedback import FeedbackStore, StoredMessage
 from rlhf.chat.http import monitor_shape as shape
 from rlhf.chat.http.curves import curves
-from rlhf.chat.serving.outcomes import Result
 from rlhf.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,8 +44,7 @@ def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, e
     # Figures of a version that move with a duel nobody has judged yet would tell who answers there.
     unjudged = {reply for duel in store.duels(voted=False, since=now - DAY) for reply in (duel.left, duel.right)}
     replies = [one for one in store.replies(now - DAY, MOST_REPLIES) if not one.blocked and one.id not in unjudged]
-    duels = store.duels(voted=True)
-    stats = engine.stats()
+    stats, outcomes = engine.stats(), service.outcomes
     return shape.Snapshot(
         time=now,
         times=_times([reply for reply in replies if reply.created >= now - TIMES_WINDOW]),
@@ -55,10 +52,10 @@ def snapshot(service: "ChatService", store: FeedbackStore, registry: Registry, e
         queue=shape.Queue(waiting=stats.waiting, active=stats.active, size=stats.queue_size),
         rewards=_rewards(replies),
         reward_span=REWARD_SPAN,
-        feedback=store.counts(),
+        feedback=outcomes.counts(),
         blocks=_blocks(store, now - DAY),
-        left_side=left_side(duels),
-        versions=_versions(registry, service.outcomes.results()),
+        left_side=left_side(*outcomes.left_side()),
+        versions=_versions(registry, outcomes.standings()),
         tests=_tests(service),
         curves=[shape.Curve.model_validate(line._asdict()) for line in curves(registry.run_folder)],
     ).model_dump(mode="json")
@@ -115,10 +112,8 @@ def _rewards(replies: Sequence[StoredMessage]) -> list[shape.RewardPoint]:
     ]
 
 
-def left_side(duels: Sequence[Duel]) -> shape.LeftSide:
+def left_side(wins: int, losses: int) -> shape.LeftSide:
     """How often the left answer won, with Wilson's interval (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
-    wins = sum(duel.choice == "left" for duel in duels)
-    losses = sum(duel.choice == "right" for duel in duels)
     if not wins + losses:
         return shape.LeftSide(wins=0, losses=0, rate=None, low=None, high=None)
     low, high = binomtest(wins, wins + losses).proportion_ci(method="wilson")
@@ -126,9 +121,9 @@ def left_side(duels: Sequence[Duel]) -> shape.LeftSide:
     return shape.LeftSide(wins=wins, losses=losses, rate=rate, low=float(low), high=float(high))
 
 
-def _versions(registry: Registry, duels: Sequence[Result]) -> list[shape.VersionRow]:
+def _versions(registry: Registry, standings: Sequence[Standing]) -> list[shape.VersionRow]:
     """The registry's versions with where they stand."""
-    places = {standing.version: standing for standing in _standings(tuple(duels))}
+    places = {standing.version: standing for standing in standings}
     rows = []
     for version in registry.versions():
         place = places.get(version.name)
@@ -146,12 +141,6 @@ def _versions(registry: Registry, duels: Sequence[Result]) -> list[shape.Version
             )
         )
     return rows
-
-
-@lru_cache(maxsize=4)
-def _standings(duels: tuple[Result, ...]) -> list[ab_test.Standing]:
-    """A thousand resamples take a moment, and the duels are the same most of the times that somebody looks."""
-    return ab_test.standings(duels)
 
 
 def _tests(service: "ChatService") -> list[shape.Test]:

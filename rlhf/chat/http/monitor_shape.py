@@ -70,7 +70,8 @@ class RewardPoint(Shape):
 
 
 class LeftSide(Shape):
-    """Duels that the left answer won: far from half, people judge by the side."""
+    """Fair duels that the left answer won, whatever versions met and however the pair was found: far from half, people
+    judge by the side. Fair: no spam, no import, not judged when the names were known."""
 
     wins: int
     losses: int
@@ -142,7 +143,8 @@ class Snapshot(Shape):
     reward_span: float
     """Seconds of one span."""
     feedback: dict[str, int]
-    """Counts of the store: thumbs_up, thumbs_down, ratings, corrections, duels, ties, both_bad, …"""
+    """Judgements in the store, also those that count nowhere: thumbs_up, thumbs_down, ratings, corrections, duels,
+    ties, both_bad, …"""
     blocks: dict[str, int]
     """Messages and replies that the guardrails held back, by reason, in the last day."""
     left_side: LeftSide

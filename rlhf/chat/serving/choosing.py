@@ -52,9 +52,9 @@ class Choosing:
         arms = self.serving.arms
         if len(arms) == 1:
             return Chosen(arms[0])
-        outcomes = self.outcomes.since(self.serving.since)
+        thumbs = self.outcomes.thumbs(self.serving.since)
         with self._lock:
-            given = self.router.assign(arms, outcomes)
+            given = self.router.assign(arms, thumbs)
         return Chosen(given.version, given.probability, given.uniform)
 
     def _current(self, chosen: Chosen) -> Chosen:

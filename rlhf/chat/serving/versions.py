@@ -12,6 +12,7 @@ version itself cannot be loaded, the SFT version answers, and the log says so.
 import logging
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +21,7 @@ from typing import Any
 from rlhf.chat.ab_test import Decision, Verdict, misbehaves, verdict
 from rlhf.chat.feedback import StoredMessage
 from rlhf.chat.serving.answering import REMEMBERED, Answering
+from rlhf.chat.serving.following import Kept
 from rlhf.chat.serving.outcomes import Outcomes
 from rlhf.chat.settings import RoutingSection
 from rlhf.errors import UserError
@@ -51,6 +53,8 @@ class Serving:
         """Called after the arms have changed."""
         self._came: dict[str, float] = {}
         self._substitutes: dict[str, str] = {}
+        self._verdicts: defaultdict[str, Kept[Verdict]] = defaultdict(Kept)
+        """Of each challenger: the test is made anew only where something was judged."""
         self._stamp: Any = None
         self._trouble = ""
         self._lock = threading.Lock()
@@ -152,8 +156,11 @@ class Serving:
 
     def verdict(self, name: str) -> Verdict:
         """What the test says of a challenger. What it has once decided stays, whatever has been taken back since."""
-        outcomes = self.outcomes.since(self.since)
-        found = verdict(outcomes, self.live, name, self.settings.alpha, since=self._came.get(name, math.inf))
+        live, came = self.live, self._came.get(name, math.inf)
+        found = self._verdicts[name].of(
+            (self.outcomes.number(), live, came),
+            lambda: verdict(self.outcomes.since(self.since), live, name, self.settings.alpha, since=came),
+        )
         return replace(found, decision=self._noted(name) or found.decision)
 
     def _noted(self, name: str) -> Decision | None:

@@ -221,8 +221,11 @@ def _prompt(turns: Sequence[StoredMessage], reply: StoredMessage) -> Conversatio
 def one_sided(votes: Sequence[Duel]) -> set[str]:
     """Ids of the duels in which one person gave one side again and again."""
     found: set[str] = set()
-    for user in {duel.user for duel in votes} - {IMPORTED}:
-        theirs = [duel for duel in votes if duel.user == user]
+    by_user: dict[str, list[Duel]] = defaultdict(list)
+    for duel in votes:
+        if duel.user != IMPORTED:
+            by_user[duel.user].append(duel)
+    for theirs in by_user.values():
         for choice, group in groupby(theirs, key=lambda duel: duel.choice):
             run = list(group)
             if choice in ("left", "right") and len(run) >= RUN:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +66,21 @@ class Ledger:
                 f"SELECT * FROM events WHERE time >= ? {'AND kind = ?' if kind else ''} ORDER BY id DESC LIMIT ?",
                 (since, kind, limit) if kind else (since, limit),
             )
-            return [Event(row["id"], row["time"], row["kind"], json.loads(row["data"])) for row in rows][::-1]
+            return [event_of(row) for row in rows][::-1]
+
+    def last_event(self) -> int:
+        """Id of the latest line of the log; 0 where there is none. It costs the same however long the log is."""
+        with self._db.reading() as c:
+            [last] = c.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+            return int(last)
+
+    def events_after(self, id: int, kinds: Collection[str]) -> list[Event]:
+        """Lines of some kinds that were written after one, oldest first. It costs what was written since."""
+        marks = ", ".join("?" * len(kinds))
+        with self._db.reading() as c:
+            # The + keeps SQLite from the index of kinds, which would have it read all lines of them.
+            rows = c.execute(f"SELECT * FROM events WHERE id > ? AND +kind IN ({marks}) ORDER BY id", (id, *kinds))
+            return [event_of(row) for row in rows]
 
     def note(self, user: str, key: str, request: str, result: str) -> None:
         """Say what came of a key: the id of what was made. The first note stands."""
@@ -123,6 +137,11 @@ def one(connection: sqlite3.Connection, what: str, id: str, query: str) -> sqlit
     if row is None:
         raise NotFound(what, id)
     return row  # type: ignore[no-any-return]
+
+
+def event_of(row: sqlite3.Row) -> Event:
+    """A row of `events`."""
+    return Event(row["id"], row["time"], row["kind"], json.loads(row["data"]))
 
 
 def log_event(connection: sqlite3.Connection, kind: str, data: Mapping[str, Any], when: float | None = None) -> None:

@@ -147,6 +147,12 @@ class Duel:
         return self.votes < 2
 
     @property
+    def selected(self) -> bool:
+        """Whether its replies were picked, for rewards that are nearly equal. That is a choice by what was said: such
+        a duel teaches the reward model, but compares no versions (docs/ab-testing.md)."""
+        return self.chosen_by == "active"
+
+    @property
     def winner(self) -> str | None:
         """The preferred message, if one is."""
         return {"left": self.left, "right": self.right}.get(self.choice or "")

@@ -115,9 +115,10 @@ _BLIND = (
         SELECT json_extract(data, '$.duel') AS duel, count(*) AS votes FROM events WHERE kind = 'vote' GROUP BY 1
     ) UPDATE duels SET votes = given.votes FROM given WHERE given.duel = duels.id""",
 )
-STEPS: Sequence[Sequence[str]] = (_FIRST, _ROUTING, _BLIND)
+_OPEN = ("CREATE INDEX duels_open ON duels (created) WHERE choice IS NULL",)
+STEPS: Sequence[Sequence[str]] = (_FIRST, _ROUTING, _BLIND, _OPEN)
 """Statements that lead from each version to the next: what people say and judge; which version was chosen, and how;
-how often a duel was judged."""
+how often a duel was judged; a short way to the duels that nobody has judged."""
 
 
 def prepare(path: Path, create: bool = True) -> None:

@@ -2,19 +2,40 @@
 
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from transformers import PreTrainedTokenizerBase
 
 from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage
 from rlhf.chat.http.monitor import REWARD_SPAN, left_side, quantiles, snapshot
 from rlhf.chat.http.monitor_shape import Snapshot
+from rlhf.chat.service import ChatService
+from rlhf.chat.store import database
+from rlhf.chat.store.judgements import IMPORTED
 from rlhf.registry import Version
 from tests.chat.serving_world import TOKEN, World, served, talkative
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[int]:
+    """Its length is the number of steps that SQLite's virtual machine has taken; a row read takes one or more."""
+    counted: list[int] = []
+    connect = database.connect
+
+    def counting(path: Path, mode: str = "rw") -> sqlite3.Connection:
+        connection = connect(path, mode)
+        connection.set_progress_handler(lambda: counted.append(1), 1)  # append gives None: go on
+        return connection
+
+    monkeypatch.setattr(database, "connect", counting)
+    return counted
 
 
 @pytest.fixture
@@ -114,23 +135,29 @@ def test_feedback_and_blocks_are_counted(world):
     assert found["blocks"] == {"words": 2, "length": 1}
 
 
-def duels(store: FeedbackStore, choices: list[str], left: str = "ppo", right: str = "sft") -> None:
+def duels(
+    store: FeedbackStore, choices: list[str], left: str = "ppo", right: str = "sft", user: str = "ann", **fields: Any
+) -> None:
+    """Judged duels; `fields` are those of the replies."""
     talk = Talk(store)
     talk.number = 1000 * len(store.duels())
-    for choice in choices:
-        question = talk.turn()
-        sides = talk.reply(question, left), talk.reply(question, right)
-        duel = store.open_duel("ann", question, *sides, "random")
-        store.vote("ann", duel.id, choice)
+    with store.together():
+        for choice in choices:
+            question = talk.turn()
+            sides = talk.reply(question, left, **fields), talk.reply(question, right, **fields)
+            duel = store.open_duel(user, question, *sides, "random")
+            store.vote(user, duel.id, choice)
 
 
 def test_the_left_side(world):
     store = world.service.store
     duels(store, ["left"] * 3 + ["right"] + ["tie", "both_bad"])
-    side = left_side(store.duels(voted=True))
-    assert (side.wins, side.losses, side.rate) == (3, 1, 0.75)
+    duels(store, ["left"] * 5, user=IMPORTED)
+    side = look(world)["left_side"]
+    assert (side["wins"], side["losses"], side["rate"]) == (3, 1, 0.75)
     # Wilson (1927) for 3 of 4 at z = 1.959964: centre (p + z²/2n) / (1 + z²/n) = 0.62753, reach 0.32688
-    assert (side.low, side.high) == (pytest.approx(0.30064, abs=1e-5), pytest.approx(0.95441, abs=1e-5))
+    assert (side["low"], side["high"]) == (pytest.approx(0.30064, abs=1e-5), pytest.approx(0.95441, abs=1e-5))
+    assert left_side(0, 0).rate is None
 
 
 def test_a_duel_that_is_not_judged_moves_no_version_s_figures(world):
@@ -154,15 +181,20 @@ def test_versions_stand_by_their_duels(world):
     assert look(world)["versions"][0]["duels"] == 7
 
 
-def test_a_challenger_is_tested(world, tokenizer):
+def challenge(world: World, tokenizer: PreTrainedTokenizerBase) -> ChatService:
+    """A challenger v1 comes."""
     service = world.service
     folder = service.run_folder / "versions" / "v1"
     talkative(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     service.registry.register(Version("v1", "versions/v1", None, "sft", "candidate", "", {}, None, {"gold": 0.5}))
     service.check_versions()
+    return service
+
+
+def test_a_challenger_is_tested(world, tokenizer):
+    service = challenge(world, tokenizer)
     duels(service.store, ["left"] * 3, "v1", "sft")
-    service.outcomes.changed()
     found = look(world)
     [test] = found["tests"]
     assert (test["live"], test["challenger"], test["decision"]) == ("sft", "v1", "continue")
@@ -170,6 +202,23 @@ def test_a_challenger_is_tested(world, tokenizer):
     assert test["difference"] == pytest.approx(0.6)  # with a win and a loss more on each side, 4/5 less 1/5
     assert {row["name"]: row["state"] for row in found["versions"]} == {"sft": "live", "v1": "candidate"}
     assert found["versions"][1]["metrics"] == {"gold": 0.5}
+
+
+def test_a_look_costs_the_same_however_much_was_judged(steps, world, tokenizer):
+    """… where nobody has judged since the last one. Counted in the database's own steps, not in seconds."""
+    store, yesterday = world.service.store, time.time() - 2 * 24 * 3600
+    challenge(world, tokenizer)
+
+    def cost_after(count: int) -> int:
+        duels(store, ["left", "right"] * (count // 2), "v1", "sft", created=yesterday)
+        found = look(world)
+        before = len(steps)
+        assert look(world)["versions"] == found["versions"]
+        return len(steps) - before
+
+    few, many = cost_after(10), cost_after(1990)
+    assert look(world)["feedback"]["duels"] == 2000 and look(world)["tests"][0]["live_judgements"] == 2000
+    assert many == few > 0
 
 
 def test_curves_of_the_run(world):

@@ -2,11 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
+from benchmarks import ab_selection
+from rlhf.chat.ab_test import verdict
 from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage, new_id
-from rlhf.chat.serving.outcomes import Outcomes
-from rlhf.chat.store.judgements import IMPORTED, RUN
+from rlhf.chat.serving.outcomes import LeftSide, Outcomes
+from rlhf.chat.store.judgements import IMPORTED, RUN, collect
 
 
 @pytest.fixture
@@ -50,10 +53,8 @@ def test_what_is_taken_back_or_changed(store):
     store.rate("ann", reply.id, Rating(thumb=1))
     assert [outcome.value for outcome in outcomes.since(0)] == [1.0]
     store.rate("ann", reply.id, Rating(thumb=-1))
-    outcomes.changed()
     assert [outcome.value for outcome in outcomes.since(0)] == [0.0]
     store.unrate("ann", reply.id)
-    outcomes.changed()
     assert outcomes.since(0) == []
 
 
@@ -99,9 +100,9 @@ def test_thumbs_and_duels_are_told_apart(store):
     assert [outcome.duel for outcome in Outcomes(store).since(0)] == [False, True, True]
 
 
-def fight(store, choice, latency_ms, user="ann", **right):
+def fight(store, choice, latency_ms, user="ann", chosen_by="random", **right):
     left, right = replies(store, {"version": "ppo"}, {"version": "v1"} | right, kind="duel")
-    duel = store.open_duel(user, left.parent, left.id, right.id, "random")
+    duel = store.open_duel(user, left.parent, left.id, right.id, chosen_by)
     return store.vote(user, duel.id, choice, latency_ms)
 
 
@@ -133,3 +134,66 @@ def test_a_hidden_conversation_goes_on_counting(store):
     store.rate("ann", reply.id, Rating(thumb=-1))
     store.hide(reply.conversation)
     assert [outcome.value for outcome in Outcomes(store).since(0)] == [0.0]
+
+
+@pytest.mark.parametrize("chosen_by, counts", [("random", True), ("asked", True), ("active", False)])
+def test_duels_whose_replies_were_picked_by_reward_compare_no_versions(store, chosen_by, counts):
+    fight(store, "left", None, chosen_by=chosen_by)
+    outcomes = Outcomes(store)
+    assert len(outcomes.since(0)) == 2 * counts and len(outcomes.results()) == counts
+    assert [standing.n for standing in outcomes.standings()] == [1, 1] * counts
+    assert outcomes.left_side() == LeftSide(1, 0)  # the sides were drawn all the same
+    assert len(collect(store).pairs) == 1  # and the reward model learns from it
+
+
+def test_a_challenger_that_the_reward_model_overrates_is_not_retired_for_it(store):
+    """Of two equal versions one has rewards that are too high. It loses two of three duels on pairs of equal reward."""
+    drawn, picked = ab_selection.wins(gap=0.0, duels=300, rng=np.random.default_rng(0))
+    assert 0.45 < drawn.mean() < 0.55 and picked.mean() < 0.4
+    with store.together():
+        for chosen_by, won in (("random", drawn), ("active", picked)):
+            for place, challenger_wins in enumerate(won):
+                on_right = place % 2 == 0
+                names = ("ppo", "v1") if on_right else ("v1", "ppo")
+                left, right = replies(store, *({"version": name} for name in names), kind="duel")
+                duel = store.open_duel(f"user {place % 7}", left.parent, left.id, right.id, chosen_by)
+                store.vote(duel.user, duel.id, "right" if challenger_wins == on_right else "left")
+    outcomes = Outcomes(store)
+    found = verdict(outcomes.since(0), "ppo", "v1")
+    assert (found.decision, found.n_live, found.n_challenger) == ("continue", 300, 300)
+    assert all(standing.low < 0 < standing.high for standing in outcomes.standings())
+
+
+def test_the_left_side_is_that_of_fair_votes(store):
+    """… whatever versions met, but not of an import, a script, a vote that was given in no time or with the names."""
+    fight(store, "left", None)
+    fight(store, "left", None, version="ppo")
+    fight(store, "right", None, chosen_by="active")
+    fight(store, "tie", None)
+    fight(store, "left", None, user=IMPORTED)
+    fight(store, "left", 1)
+    store.vote("ann", fight(store, "right", None).id, "left")
+    for _ in range(RUN):
+        fight(store, "left", None, user="bob")
+    assert Outcomes(store).left_side() == LeftSide(2, 1)
+
+
+def test_what_another_server_writes_is_seen(store, tmp_path):
+    outcomes = Outcomes(store)
+    assert outcomes.number() == outcomes.number()
+    with FeedbackStore(tmp_path / "feedback.sqlite") as other:
+        duel = fight(other, "left", None)
+        assert outcomes.results() == [("ppo", "v1", 1.0)]
+        before = outcomes.number()
+        other.log("blocked", reason="words")
+        assert outcomes.number() == before
+        other.unvote("ann", duel.id)
+    assert outcomes.results() == [] and outcomes.left_side() == LeftSide(0, 0) and outcomes.number() != before
+
+
+def test_routing_asks_for_thumbs_alone(store, monkeypatch):
+    [reply] = replies(store, {"version": "v1", "routed": 0.5})
+    store.rate("ann", reply.id, Rating(thumb=1))
+    fight(store, "left", None)
+    monkeypatch.setattr(store, "duels", None)  # whoever reads them fails
+    assert [(one.version, one.value, one.duel) for one in Outcomes(store).thumbs(0)] == [("v1", 1.0, False)]
