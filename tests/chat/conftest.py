@@ -1,8 +1,27 @@
 """A run folder with two tiny versions, and a service on it."""
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
+from rlhf.chat.store import database
 from tests.chat.world import chat_config, save_version, service_on
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[int]:
+    """Its length is the number of steps that SQLite's virtual machine has taken; a row read takes one or more."""
+    counted: list[int] = []
+    connect = database.connect
+
+    def counting(path: Path, mode: str = "rw") -> sqlite3.Connection:
+        connection = connect(path, mode)
+        connection.set_progress_handler(lambda: counted.append(1), 1)  # append gives None: go on
+        return connection
+
+    monkeypatch.setattr(database, "connect", counting)
+    return counted
 
 
 @pytest.fixture

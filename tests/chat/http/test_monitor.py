@@ -2,11 +2,9 @@
 
 import json
 import math
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,25 +15,9 @@ from rlhf.chat.feedback import FeedbackStore, Rating, StoredMessage
 from rlhf.chat.http.monitor import REWARD_SPAN, left_side, quantiles, snapshot
 from rlhf.chat.http.monitor_shape import Snapshot
 from rlhf.chat.service import ChatService
-from rlhf.chat.store import database
 from rlhf.chat.store.judgements import IMPORTED
 from rlhf.registry import Version
 from tests.chat.serving_world import TOKEN, World, served, talkative
-
-
-@pytest.fixture
-def steps(monkeypatch) -> list[int]:
-    """Its length is the number of steps that SQLite's virtual machine has taken; a row read takes one or more."""
-    counted: list[int] = []
-    connect = database.connect
-
-    def counting(path: Path, mode: str = "rw") -> sqlite3.Connection:
-        connection = connect(path, mode)
-        connection.set_progress_handler(lambda: counted.append(1), 1)  # append gives None: go on
-        return connection
-
-    monkeypatch.setattr(database, "connect", counting)
-    return counted
 
 
 @pytest.fixture
@@ -59,9 +41,10 @@ class Talk:
         self.store, self.number = store, 0
         self.conversation = store.new_conversation("ann").id
 
-    def turn(self) -> str:
+    def turn(self, **fields: Any) -> str:
         self.number += 1
-        return self.store.add_message(StoredMessage(f"q{self.number}", self.conversation, None, "user", "?")).id
+        message = StoredMessage(f"q{self.number}", self.conversation, None, "user", "?", **fields)
+        return self.store.add_message(message).id
 
     def reply(self, question: str, version: str = "sft", **fields: Any) -> str:
         self.number += 1
@@ -138,12 +121,12 @@ def test_feedback_and_blocks_are_counted(world):
 def duels(
     store: FeedbackStore, choices: list[str], left: str = "ppo", right: str = "sft", user: str = "ann", **fields: Any
 ) -> None:
-    """Judged duels; `fields` are those of the replies."""
+    """Judged duels; `fields` are those of all their turns."""
     talk = Talk(store)
     talk.number = 1000 * len(store.duels())
     with store.together():
         for choice in choices:
-            question = talk.turn()
+            question = talk.turn(**fields)
             sides = talk.reply(question, left, **fields), talk.reply(question, right, **fields)
             duel = store.open_duel(user, question, *sides, "random")
             store.vote(user, duel.id, choice)
