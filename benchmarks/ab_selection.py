@@ -23,15 +23,19 @@ TOO_HIGH = 1.0
 DUELS = 100_000
 
 
-def wins(gap: float, duels: int, rng: np.random.Generator, too_high: float = TOO_HIGH) -> tuple[Wins, Wins]:
+def wins(
+    gap: float, duels: int, rng: np.random.Generator, too_high: float = TOO_HIGH, pool: int = ServeSection().duel_pool
+) -> tuple[Wins, Wins]:
     """Which duels the challenger wins: on pairs drawn by chance, and on those that the deck picks.
 
-    The deck draws `ROUND` times `serve.duel_pool` pairs, and keeps the `ROUND` of the least difference in reward.
+    Args:
+        pool: as `serve.duel_pool`: the deck draws `ROUND` times as many pairs, and keeps the `ROUND` of the least
+            difference in reward.
 
     Returns:
         twice (N,), N at least `duels` and a multiple of `ROUND`.
     """
-    rounds, pairs = -(-duels // ROUND), ROUND * ServeSection().duel_pool
+    rounds, pairs = -(-duels // ROUND), ROUND * pool
     quality = rng.normal(size=(rounds, pairs)) + gap - rng.normal(size=(rounds, pairs))  # challenger's less live one's
     noise = rng.normal(size=(rounds, pairs)) + too_high - rng.normal(size=(rounds, pairs))
     picked = np.abs(quality + noise).argsort(axis=1)[:, :ROUND]

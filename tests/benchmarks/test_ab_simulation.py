@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import ab_process, ab_regret, ab_simulation, ab_standing, ab_stopping
+from benchmarks import ab_process, ab_regret, ab_selection, ab_simulation, ab_standing, ab_stopping
 from benchmarks.ab_stopping import crossed
 from rlhf.chat.ab_test import NOTICED, Outcome, misbehaves, verdict
 from rlhf.chat.settings import RoutingSection
@@ -87,6 +87,18 @@ def test_ties_leave_the_expected_score_alone() -> None:
     law = ab_standing.chances(np.array([0.0, 1.0]))
     assert law.sum(axis=1) == pytest.approx([1])
     assert law @ [1, 0.5, 0] == pytest.approx([1 / (1 + np.e)])
+
+
+def test_pairs_of_equal_reward_favour_the_version_that_is_underrated() -> None:
+    """Quality and noise differ by N(g, 2) and N(t, 2). Given that they cancel, quality differs by N((g - t) / 2, 1).
+
+    So the challenger wins Φ((g - t) / 2) of the duels on pairs of equal reward, and Φ(g / √2) of the others.
+    """
+    drawn, picked = ab_selection.wins(0.5, 4000, np.random.default_rng(0), too_high=1.0, pool=100)
+    assert drawn.mean() == pytest.approx(0.638, abs=0.03)
+    assert picked.mean() == pytest.approx(0.401, abs=0.03)
+    fair = ab_selection.wins(0.0, 4000, np.random.default_rng(0), too_high=0.0)
+    assert [won.mean() for won in fair] == pytest.approx([0.5, 0.5], abs=0.03)
 
 
 def test_all_of_it_in_small(tmp_path, monkeypatch, capsys) -> None:

@@ -104,7 +104,7 @@ function sides(snapshot) {
 }
 
 export const FIGURES = {
-  standings: { needs: (s) => [s.versions], make: standings, empty: "No duel between two versions has been judged yet. With a candidate in the registry, half of the duels set it against the live version; each vote moves the dots." },
+  standings: { needs: (s) => [s.versions], make: standings, empty: "No duel between two versions has been judged yet. With a candidate in the registry, half of the duels set it against the live version; votes on pairs that were drawn by chance move the dots." },
   rewards: { needs: (s) => [s.rewards, s.versions.map((v) => v.name), Math.floor(s.time / 300)], make: rewards, empty: "No reply of the last day has a reward yet. Where the run has a reward model, each reply of the chat and the duels is scored in the background; the mean of each version is drawn here." },
   feedback: { needs: (s) => [s.feedback], make: feedback, empty: "Nobody has judged a reply yet. Thumbs, stars and corrections in the chat and choices in duels are counted here." },
   blocks: { needs: (s) => [s.blocks], make: blocks, empty: "The guardrails held nothing back in the last day. Messages that are too long, too many or unsafe, and unsafe replies, are counted here." },
