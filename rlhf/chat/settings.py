@@ -45,8 +45,8 @@ class ServeSection(Section):
     duel_prompts: str | None = None
     """JSON-lines file of prompts to duel on. Default: the prompts of the training split."""
     active_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of the duels whose prompt is the one that the reward model is least sure of; the others are random, and only they
-    (and those on people's own prompts) compare versions: docs/ab-testing.md."""
+    """Share of the duels whose prompt is the one that the reward model is least sure of; the others are random. The
+    former train the reward model, but compare no versions: docs/ab-testing.md."""
     duel_pool: int = Field(default=4, gt=1)
     """Prompts that are answered twice ahead, and scored, for each one of which the reward model is least sure."""
 
