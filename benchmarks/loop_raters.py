@@ -22,7 +22,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,14 @@ PATIENCE = 180.0
 """Seconds that a server may take to start."""
 
 
+TRIES = 50
+"""Duels that a person asks for, where a server finds no prompt to which its versions say two things."""
+
+
+class Conflict(RuntimeError):
+    """The server says that this cannot be done now (409)."""
+
+
 class Address(NamedTuple):
     """Where a server is, and its token."""
 
@@ -60,7 +68,8 @@ class Address(NamedTuple):
                     return dict(json.load(response))
             except urllib.error.HTTPError as error:
                 if error.code != 429:
-                    raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from error
+                    kind = Conflict if error.code == 409 else RuntimeError
+                    raise kind(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from error
                 time.sleep(float(error.headers.get("Retry-After", 1)))
 
 
@@ -95,7 +104,7 @@ def rate(address: Address, judge: Judge, duels: int, seed: int) -> Counter[str]:
     def sit(reader: Reader, share: int) -> Counter[str]:
         found: Counter[str] = Counter()
         for _ in range(share):
-            duel = address.call("POST", "/api/duels", {}, reader.name)
+            duel = _duel(address, reader.name)
             choice, latency, mistaken = reader.opinion(duel["prompt"], duel["left"]["text"], duel["right"]["text"])
             address.call("POST", f"/api/duels/{duel['duel']}/vote", {"choice": choice, "latency_ms": latency},
                          reader.name)  # fmt: skip
@@ -106,6 +115,14 @@ def rate(address: Address, judge: Judge, duels: int, seed: int) -> Counter[str]:
     shares = [duels // READERS + (n < duels % READERS) for n in range(READERS)]
     with ThreadPoolExecutor(READERS) as pool:
         return sum(pool.map(sit, people, shares), Counter())
+
+
+def _duel(address: Address, user: str) -> dict[str, Any]:
+    """Two replies; another prompt where a prompt's replies are all the same."""
+    for _ in range(TRIES - 1):
+        with suppress(Conflict):
+            return address.call("POST", "/api/duels", {}, user)
+    return address.call("POST", "/api/duels", {}, user)
 
 
 @contextmanager
