@@ -190,7 +190,11 @@ class ChatService:
         settings: ReplySettings,
         key: str | None = None,
     ) -> Turn:
-        """Answer a conversation that a program holds itself; version None: routing chooses. Raises as `say`."""
+        """Answer a conversation that a program holds itself. Raises as `say`.
+
+        Args:
+            version: its name; `replies.LIVE`: the live one; None: routing chooses.
+        """
         request = ("complete", messages, version, settings)
         return self._once.of(
             user, key, request, lambda key: self.replies.complete(user, messages, version, settings, key),

@@ -36,10 +36,11 @@ from rlhf.chat.http.openai_types import (
 from rlhf.chat.http.routes import idempotency_key
 from rlhf.chat.http.sse import Done, Gone, Reading, Slot, Slots, reader_left
 from rlhf.chat.service import ChatService, Turn
+from rlhf.chat.serving.replies import LIVE
 from rlhf.registry import Version
 
 ALIASES = ("live", "default")
-"""Names of whichever version is live."""
+"""Names of whichever version answers where there is no choice."""
 METHODS = {"models": ["GET", "HEAD", "OPTIONS"], "chat/completions": ["POST", "OPTIONS"]}
 END = "data: [DONE]\n\n"
 QUIET = ": still there\n\n"
@@ -71,23 +72,23 @@ def blueprint(service: ChatService) -> Blueprint:
 
 
 def _models(service: ChatService) -> list[Model]:
-    """The versions that answer, and the name of the one that is live."""
+    """The versions that are loaded, and the name of the one that answers; the registry may be ahead of it."""
     versions = {version.name: version for version in service.registry.versions()}
-    live = service.registry.live()
     names = [name for name in service.engine.versions if name in versions]
-    created = {name: _created(versions[name]) for name in names} | {ALIASES[0]: _created(live)}
+    created = {name: _created(versions[name]) for name in names}
+    created[ALIASES[0]] = _created(versions.get(service.serving.live))
     return [Model(id=name, object="model", created=created[name], owned_by="rlhf") for name in created]
 
 
-def _created(version: Version) -> int:
-    return int(datetime.fromisoformat(version.created).timestamp()) if version.created else 0
+def _created(version: Version | None) -> int:
+    return int(datetime.fromisoformat(version.created).timestamp()) if version and version.created else 0
 
 
 def _version(service: ChatService, name: str) -> str:
-    """The version that is meant."""
+    """The version that is meant. Who is live is settled when the engine is asked: until then it may change."""
     if name in service.engine.versions:
         return name
-    return service.registry.live().name if name in ALIASES else _unknown(service, name)
+    return LIVE if name in ALIASES else _unknown(service, name)
 
 
 def _unknown(service: ChatService, name: str) -> Any:
@@ -102,7 +103,8 @@ def _complete(service: ChatService, asked: ChatCompletionRequest) -> Response:
     with slots.held() as slot:
         user = asked.user if asked.user and g.may_name else g.user  # a browser is who it is
         turn = service.complete(user, asked.conversation(), version, settings, idempotency_key())
-        reply = _Reply(turn, version, asked.counts_usage)
+        answers = service.serving.live if version == LIVE else version
+        reply = _Reply(turn, turn.version or answers, asked.counts_usage)
         reading = Reading({"reply": turn}, slots, reader_left())
         return reply.streamed(reading, slot) if asked.stream else reply.whole(reading, slot)
 

@@ -25,6 +25,8 @@ from rlhf.records import Conversation
 
 TITLE = 60
 """Characters of the first message that become a conversation's title."""
+LIVE = "(live)"
+"""In place of a version's name, which it cannot be: whichever is live when the engine is asked."""
 WHOLE = ("stop", "length")
 """How a reply ends that nobody cut off."""
 
@@ -135,6 +137,8 @@ class Replies:
             return self.answering.refuse(user, stored[-1], block, kept)
         if version is None:
             asked = self._asked(history, self.choosing.fresh(), settings)
+        elif version == LIVE:
+            asked = self._asked(history, Chosen(self.choosing.serving.live), settings)
         else:
             asked = self.answering.ask(history, Chosen(version), settings)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from rlhf.chat.guardrails import ASK_OTHERWISE, CANNOT_SAY
 from rlhf.chat.records import ReplySettings
 from rlhf.records import ask
+from rlhf.registry import Registry, Version
 from tests.chat import openai_schema as schema
 from tests.chat.serving_world import TOKEN, World, served, talkative, wait_until
 
@@ -424,3 +426,65 @@ def test_an_unsafe_reply_is_held_back(world, client, monkeypatch, stream):
     else:
         assert said.choices[0].finish_reason == "content_filter"
         assert said.choices[0].message.content == CANNOT_SAY
+
+
+# --- which model is meant -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path, network, tokenizer) -> Iterator[World]:
+    """A server whose versions a test may change. Nobody watches the registry: the test says when to look."""
+    with served(tmp_path / "run", network, tokenizer) as world:
+        yield world
+
+
+def add_version(world: World, name: str) -> Registry:
+    """A copy of the SFT version, registered."""
+    registry = world.service.registry
+    folder = f"versions/{name}"
+    shutil.copytree(registry.run_folder / "sft", registry.run_folder / folder)
+    registry.register(Version(name, folder, parent="sft"))
+    return registry
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_live_is_who_answers_while_the_registry_is_ahead_of_the_server(own, stream):
+    registry = add_version(own, "v1")
+    registry.promote("v1")
+    for name, answers in (("live", "sft"), ("default", "sft")):
+        assert says_it_is(own, name, stream) == answers
+    with client_of(own) as client:
+        assert {model.id for model in client.models.list()} == {"sft", "live"}
+    own.service.check_versions()
+    assert says_it_is(own, "live", stream) == "v1"
+    registry.rollback()
+    assert says_it_is(own, "live", stream) == "v1"
+
+
+def test_live_is_sft_where_the_live_version_cannot_be_loaded(own):
+    registry = add_version(own, "v1")
+    registry.promote("v1")
+    (registry.run_folder / "versions" / "v1" / "model.safetensors").write_bytes(b"x")
+    own.service.check_versions()
+    assert registry.live().name == "v1" and says_it_is(own, "live", False) == "sft"
+
+
+def test_live_is_settled_when_the_engine_is_asked(own, monkeypatch):
+    """Between the request's arrival and the engine, the server looks at the registry and unloads what it had."""
+    registry, check = add_version(own, "v1"), own.service.guardrails.check_input
+
+    def slowly(user: str, text: str) -> Any:
+        registry.promote("v1")
+        own.service.check_versions()
+        return check(user, text)
+
+    monkeypatch.setattr(own.service.guardrails, "check_input", slowly)
+    assert says_it_is(own, "live", True) == "v1" and own.engine.versions == ("v1",)
+
+
+def says_it_is(world: World, model: str, stream: bool) -> str:
+    """The version that a reply says it is of."""
+    response = ask_raw(world, model=model, stream=stream, temperature=0, max_tokens=3)
+    assert response.status_code == 200, response.text
+    first = events(response)[0] if stream else response.text
+    return str(json.loads(first)["model"])
