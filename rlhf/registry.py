@@ -134,6 +134,9 @@ class Registry:
             version: its state is set here, and its time where it has none.
             alone: retire the other candidates in the same step.
 
+        Returns:
+            The version that is live in that step: whose challenger it is.
+
         Raises:
             UserError: a bad or taken name, an unknown parent, or no whole model in its folder.
         """
@@ -149,8 +152,7 @@ class Registry:
             others = [_retired(old) if alone and old.state == "candidate" else old for old in found.versions]
             return found.model_copy(update={"versions": [*others, new]})
 
-        self._change(add)
-        return new
+        return self._change(add)
 
     def promote(self, name: str) -> Version:
         """Make a version the live one; the former live version is retired.
@@ -160,14 +162,19 @@ class Registry:
         """
         return self._change(lambda found: self._with_live(found, name, [*found.history, name]))
 
-    def rollback(self) -> Version:
+    def rollback(self, *, of: str | None = None) -> Version:
         """Make the version live again that was so before; the live one is retired.
 
+        Args:
+            of: only while this one is live: somebody else may have rolled it back in the meantime.
+
         Raises:
-            UserError: none was, or there is no whole model in its folder.
+            UserError: none was, there is no whole model in its folder, or another version than `of` is live.
         """
 
         def back(found: VersionFile) -> VersionFile:
+            if of is not None and found.history[-1:] != [of]:
+                raise UserError(f"{of} is not live any more.", found=f"live: {', '.join(found.history[-1:])}")
             earlier = found.history[:-1]
             if not earlier:
                 raise UserError("No version was live before this one.", found=f"live: {', '.join(found.history)}",

@@ -90,6 +90,23 @@ def test_after_a_rollback_the_next_promotion_rolls_back_to_what_was_live_then(fo
     assert registry.rollback().name == "ppo"
 
 
+def test_a_rollback_of_a_version_that_is_not_live_any_more_changes_nothing(folder):
+    registry = Registry(folder)
+    registry.register(make(folder, "v1"))
+    registry.promote("v1")
+    assert registry.rollback(of="v1").name == "ppo"
+    with pytest.raises(UserError, match="v1 is not live any more"):
+        registry.rollback(of="v1")
+    assert registry.live().name == "ppo"
+
+
+def test_a_new_candidate_is_the_challenger_of_what_is_live_then(folder):
+    registry = Registry(folder)
+    assert registry.register(make(folder, "v1")).name == "ppo"
+    registry.promote("v1")
+    assert registry.register(make(folder, "v2")).name == "v1"
+
+
 def test_promoting_what_is_live_changes_nothing(folder):
     registry = Registry(folder)
     assert registry.promote("ppo").name == "ppo"

@@ -4,7 +4,7 @@
     given = router.assign(["live", "challenger"], outcomes)     # for a new conversation, which stays with it
     verdict(outcomes, "live", "challenger", since=came).decision          # "continue", "promote" or "retire"
     standings([("live", "challenger", 0.5), ...])                         # from duels
-    misbehaves([False, True, ...], config.routing)                        # replies of a challenger, oldest first
+    misbehaves([False, True, ...], config.routing)                        # replies of a version, oldest first
 
 Nothing here is kept between calls but the router's random numbers: what the answers depend on is handed in, and lies in
 the store.
@@ -271,13 +271,13 @@ def standings(
 
 
 def misbehaves(bad: Sequence[bool], settings: RoutingSection) -> bool:
-    """Whether a challenger's replies call for the fallback: more than `fallback_rate` of the recent ones were bad.
+    """Whether a version's replies call for the fallback: more than `fallback_rate` of the recent ones were bad.
 
     Recent are the last five times `fallback_after`. All replies so far would hide a version that breaks late; the last
     `fallback_after` alone would sooner or later condemn one that is merely unlucky.
 
     Args:
-        bad: whether each reply of the challenger ended in an error, a timeout or a block as unsafe, oldest first.
+        bad: whether each reply of the version ended in an error, a timeout or a block as unsafe, oldest first.
     """
     recent = bad[-RECENT * settings.fallback_after :]
     return len(bad) >= settings.fallback_after and sum(recent) > settings.fallback_rate * len(recent)

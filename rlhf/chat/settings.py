@@ -87,13 +87,13 @@ class RoutingSection(Section):
     window: int | None = Field(default=None, gt=0)
     """Only so many of the last judgements count."""
     automatic: bool = False
-    """Promote the challenger, or retire it, once the test has decided."""
+    """Promote the challenger, or retire it, once the test has decided; roll back a live version that misbehaves."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Chance that the test decides for a difference that is not there, however often one looks."""
     fallback_after: int = Field(default=20, gt=0)
-    """Replies of a challenger before it may be judged to misbehave."""
+    """Replies of a version before it may be judged to misbehave."""
     fallback_rate: float = Field(default=0.2, gt=0, le=1)
-    """Share of errors, timeouts and unsafe replies above which the SFT version takes the challenger's place."""
+    """Share of errors, timeouts and unsafe replies above which the SFT version takes a challenger's place."""
 
 
 class ImproveSection(Section):

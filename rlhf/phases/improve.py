@@ -4,7 +4,8 @@
     python main.py --phase improve --resume     # goes on with one that was begun and not registered
 
 Everything is made from the live version: its reward model goes on with the new pairs and some old ones, PPO starts from
-its policy and is held near it. The result is registered as the last step, as a candidate. What is live does not change.
+its policy and is held near it. The result is registered as the last step, as a candidate. What is live does not change;
+where another version has become live in the meantime, the new one is the challenger of that one, and it is said.
 One version is made at a time; a second process is refused.
 """
 
@@ -64,10 +65,22 @@ def _improve(run: Run, registry: Registry, live: Version) -> dict[str, float]:
         )
     _step(job, 3, EVALUATION, lambda: _evaluate(job, old, new, snapshot))
     metrics: Metrics = json.loads((job.folder / EVALUATION / METRICS).read_text(encoding="utf-8"))
-    _register(registry, job, live, snapshot, metrics)
+    now = _register(registry, job, live, snapshot, metrics)
     print(f"\n{duel_table(metrics, name, live.name)}\n\n{verdict(metrics, name, live.name)}")
-    print(f"{name} is the challenger of {live.name}; to make it live: {run.command('versions')} promote {name}")
+    if now.name != live.name:
+        print(_overtaken(run, name, live.name, now.name))
+    print(f"{name} is the challenger of {now.name}; to make it live: {run.command('versions')} promote {name}")
     return metrics
+
+
+def _overtaken(run: Run, name: str, parent: str, live: str) -> str:
+    """What to know and to do where another version has become live while one was made."""
+    return (
+        f"ATTENTION: while {name} was made from {parent}, {live} has become live. {name} knows nothing of what {live} "
+        f"has learned, and the comparison above is with {parent}: it does not say whether {name} is better than {live}."
+        f"\nDuels and thumbs will say so ({run.command('serve')}; {run.command('versions')} compare {name} {live}). "
+        f"To make a challenger from {live} instead, which takes the place of {name}: {run.command('improve')}"
+    )
 
 
 def _begin(run: Run, registry: Registry, live: Version) -> tuple[str, Snapshot]:
@@ -167,11 +180,11 @@ def _evaluate(job: VersionRun, old: Side, new: Side, snapshot: Snapshot) -> Metr
     return metrics
 
 
-def _register(registry: Registry, job: VersionRun, live: Version, snapshot: Snapshot, metrics: Metrics) -> None:
-    """The last step, and one: the new version is the candidate, a former one is retired."""
+def _register(registry: Registry, job: VersionRun, live: Version, snapshot: Snapshot, metrics: Metrics) -> Version:
+    """The last step, and one: the new version is the candidate, a former one is retired. Returns what is live then."""
     folder = job.folder.relative_to(registry.run_folder)
     replayed = len(job.data.preferences("train")) - len(snapshot.pairs)
-    registry.register(
+    return registry.register(
         Version(
             name=job.folder.name,
             folder=str(folder / "ppo"),

@@ -128,6 +128,25 @@ def test_a_new_challenger_takes_the_former_ones_place(run):
     assert registry.get("v1").state == "retired" and registry.get("v2").parent == "ppo"
 
 
+def test_what_has_become_live_while_a_version_was_made_is_said(run, capsys, monkeypatch):
+    registry, evaluate = Registry(run.folder), improve._evaluate
+    ask_people(run.folder, 1)
+    improve.run_phase(run)
+    assert "ATTENTION" not in capsys.readouterr().out
+
+    def meanwhile(*given):
+        registry.promote("v1")
+        return evaluate(*given)
+
+    monkeypatch.setattr(improve, "_evaluate", meanwhile)
+    metrics = improve.run_phase(run)
+    said = capsys.readouterr().out
+    assert "while v2 was made from ppo, v1 has become live" in said and "the comparison above is with ppo" in said
+    assert "v2 is the challenger of v1" in said and "challenger of ppo" not in said
+    assert registry.live().name == "v1" and [version.name for version in registry.candidates()] == ["v2"]
+    assert registry.get("v2").parent == "ppo" and registry.get("v2").metrics == metrics
+
+
 def test_replies_meet_under_the_system_turn_of_the_chat_and_greedy_ones_have_no_kl(run):
     side = Side(run.folder / "ppo", run.folder / "reward")
 

@@ -5,8 +5,9 @@
     serving.stands_for("v0")              # who answers in a conversation that was v0's
 
 A challenger that cannot be loaded is retired. One whose replies go wrong too often (`routing.fallback_after`,
-`fallback_rate`) is retired, too, and the SFT version takes its place in the conversations that it had. Where the live
-version itself cannot be loaded, the SFT version answers, and the log says so.
+`fallback_rate`) is retired, too, and the SFT version takes its place in the conversations that it had, or the live one
+where there is no SFT version. With `routing.automatic` a live version whose replies go wrong too often is rolled back.
+Where the live version cannot be loaded, the SFT version answers, and the log says so.
 """
 
 import logging
@@ -25,7 +26,7 @@ from rlhf.chat.serving.following import Kept
 from rlhf.chat.serving.outcomes import Outcomes
 from rlhf.chat.settings import RoutingSection
 from rlhf.errors import UserError
-from rlhf.registry import Registry, Version
+from rlhf.registry import FALLBACK, Registry, Version
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Serving:
         """Of each challenger: the test is made anew only where something was judged."""
         self._stamp: Any = None
         self._trouble = ""
+        self._stuck: set[str] = set()
+        """Live versions that misbehave, and that nothing could take the place of."""
         self._lock = threading.Lock()
         self._follow()
 
@@ -72,12 +75,13 @@ class Serving:
         return self._substitutes.get(version, self.live)
 
     def check(self) -> None:
-        """Pick up what has changed in the registry, and judge the challengers."""
+        """Pick up what has changed in the registry, and judge the versions."""
         with self._lock:
             try:
                 if self.registry.stamp() != self._stamp:
                     self._follow()
-                if any(self._misbehaved(name) or self._decided(name) for name in self.arms[1:]):
+                challengers = self.arms[1:]
+                if self._rolled_back() or any(self._misbehaved(name) or self._decided(name) for name in challengers):
                     self._follow()
                 self._unload()
                 self._trouble = ""
@@ -99,6 +103,8 @@ class Serving:
         self._came = {version.name: _time(version) for version in loaded}
         self.since = min(self._came.values(), default=0.0)
         arms = (live.name, *(version.name for version in loaded))
+        if self.arms and live.name != self.live:  # as the live version it begins anew, whatever it did before
+            self.answering.conduct[live.name].clear()
         if self.answering.scorer:
             self.answering.scorer.use(self.registry.reward_path(live))
         for version in loaded:
@@ -122,37 +128,71 @@ class Serving:
 
     def _instead_of(self, live: Version) -> Version:
         """The SFT version, where the live one cannot be loaded."""
-        fallback = self.registry.fallback()
-        if fallback.name == live.name or not self._load(fallback):
+        fallback = self._sft()
+        if fallback is None or fallback.name == live.name or not self._load(fallback):
             if self.arms:
                 return self.registry.get(self.live)  # what has answered so far goes on
             raise UserError(
                 "No version can be loaded.",
-                found=f"neither {live.name} nor {fallback.name}",
+                found=f"neither {live.name} nor {FALLBACK}",
                 remedy="the lines above say why; promote another version: --phase versions promote NAME",
             )
         log.critical("THE LIVE VERSION %s CANNOT BE LOADED; %s answers in its place", live.name, fallback.name)
         self.answering.log("fallback", version=live.name, instead=fallback.name, reason="cannot be loaded")
         return fallback
 
-    def _put_down(self, version: Version, reason: str, instead: str | None = None) -> bool:
-        """Retire a challenger; False, since it does not answer any more."""
+    def _sft(self) -> Version | None:
+        """The version that answers where another one fails; not every run has one."""
+        return next((version for version in self.registry.versions() if version.name == FALLBACK), None)
+
+    def _put_down(self, version: Version, reason: str, *, to_sft: bool = False) -> bool:
+        """Retire a challenger; False, since it does not answer any more. Who takes its place comes after that."""
         self.registry.retire(version.name)
         log.error("challenger %s is retired: it %s", version.name, reason)
-        self.answering.log(
-            "fallback", version=version.name, instead=instead or self.registry.live().name, reason=reason
-        )
+        fallback = self._sft() if to_sft else None
+        if fallback and self._load(fallback):
+            self._substitutes[version.name] = fallback.name
+        instead = fallback.name if version.name in self._substitutes and fallback else self.registry.live().name
+        self.answering.log("fallback", version=version.name, instead=instead, reason=reason)
         return False
 
     def _misbehaved(self, name: str) -> bool:
-        """Retire a challenger whose replies go wrong too often; the SFT version takes its place."""
+        """Retire a challenger whose replies go wrong too often; the SFT version takes its place, or the live one."""
         if not misbehaves(list(self.answering.conduct[name]), self.settings):
             return False
-        fallback = self.registry.fallback()
-        if self._load(fallback):
-            self._substitutes[name] = fallback.name
-        self._put_down(self.registry.get(name), "misbehaves", self._substitutes.get(name))
+        self._put_down(self.registry.get(name), "misbehaves", to_sft=True)
         return True
+
+    def _rolled_back(self) -> bool:
+        """Where the settings allow it, put the version before the live one, or SFT, in place of one that misbehaves.
+
+        The SFT version is the last resort, and stays. Replies count from when a version became live, or from the
+        start of this server: so who promotes a version again gives it another chance.
+        """
+        name = self.live
+        if not self.settings.automatic or name == FALLBACK:
+            return False
+        if not misbehaves(list(self.answering.conduct[name]), self.settings) or self.registry.live().name != name:
+            return False
+        try:
+            instead = self._before(name)
+        except UserError as error:
+            if name not in self._stuck:  # it is tried again and again
+                log.critical("THE LIVE VERSION %s MISBEHAVES, and nothing can take its place: %s", name, error)
+            self._stuck.add(name)
+            return False
+        log.critical("THE LIVE VERSION %s MISBEHAVES; it is retired, and %s is live in its place", name, instead.name)
+        self.answering.log("fallback", version=name, instead=instead.name, reason="misbehaves")
+        return True
+
+    def _before(self, name: str) -> Version:
+        """Make the version live that was so before this one; else, or where that one is not whole, SFT."""
+        try:
+            return self.registry.rollback(of=name)
+        except UserError:
+            if self._sft() is None or self.registry.live().name != name:
+                raise
+            return self.registry.promote(FALLBACK)
 
     def verdict(self, name: str) -> Verdict:
         """What the test says of a challenger. What it has once decided stays, whatever has been taken back since."""

@@ -190,6 +190,102 @@ def test_a_challenger_that_misbehaves_gives_way_to_sft(folder, tokenizer):
         assert (event.data["version"], event.data["instead"], event.data["reason"]) == ("v1", "sft", "misbehaves")
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_without_an_sft_version_a_challenger_that_misbehaves_goes_all_the_same(folder, tokenizer, automatic):
+    shutil.rmtree(folder / "sft")
+    registry = add_challenger(folder, tokenizer)
+    assert [version.name for version in Registry(folder).versions()] == ["ppo", "v1"]
+    routing = {"fallback_after": 10, "challenger_share": 1.0, "automatic": automatic}
+    with service_on(folder, chat_config(routing=routing)) as service:
+        first = next(reply for reply in (answer(service) for _ in range(50)) if reply.version == "v1")
+        misbehave(service, "v1", 10, 10)
+        service.check_versions()
+        assert registry.get("v1").state == "retired" and service.serving.arms == ("ppo",)
+        assert service.engine.versions == ("ppo",)  # and it is unloaded
+        assert answer(service, "ann", first.conversation, first.id).version == "ppo"
+        [event] = service.store.events("fallback")
+        assert (event.data["version"], event.data["instead"], event.data["reason"]) == ("v1", "ppo", "misbehaves")
+
+
+def test_without_an_sft_version_what_answers_goes_on(folder, tokenizer, caplog):
+    shutil.rmtree(folder / "sft")
+    with service_on(folder, chat_config()) as service:
+        add_challenger(folder, tokenizer).promote("v1")
+        (folder / "versions" / "v1" / "model.safetensors").write_bytes(b"x")
+        for _ in range(3):
+            service.check_versions()
+        assert answer(service).version == "ppo"
+        assert len(service.store.events("load_failed")) == 1 and "cannot be checked" not in caplog.text
+
+
+AUTOMATIC = {"fallback_after": 10, "automatic": True}
+
+
+def test_a_promoted_version_that_misbehaves_is_rolled_back(folder, tokenizer, caplog):
+    registry = add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        misbehave(service, "v1", 9, 9)  # as a challenger: not enough to judge it
+        registry.promote("v1")
+        service.check_versions()
+        first = answer(service)
+        misbehave(service, "v1", 9, 2)
+        service.check_versions()
+        assert registry.live().name == "v1"  # 2 of 10 are no more than a fifth
+        misbehave(service, "v1", 1, 1)
+        service.check_versions()
+        assert (registry.live().name, registry.get("v1").state) == ("ppo", "retired")
+        assert service.engine.versions == ("ppo",)
+        assert answer(service, "ann", first.conversation, first.id).version == "ppo"
+        assert "THE LIVE VERSION v1 MISBEHAVES; it is retired, and ppo is live in its place" in caplog.text
+        [event] = service.store.events("fallback")
+        assert (event.data["version"], event.data["instead"], event.data["reason"]) == ("v1", "ppo", "misbehaves")
+        registry.promote("v1")  # by hand: another chance
+        service.check_versions()
+        service.check_versions()
+        assert registry.live().name == "v1"
+
+
+def test_nothing_is_rolled_back_where_nobody_allowed_it(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    registry.promote("v1")
+    with service_on(folder, chat_config(routing={"fallback_after": 10})) as service:
+        misbehave(service, "v1", 30, 30)
+        service.check_versions()
+        assert registry.live().name == "v1" == answer(service).version
+
+
+def test_where_none_was_live_before_sft_is_the_last_resort_and_stays(folder):
+    registry = Registry(folder)
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        for name in ("ppo", "sft"):
+            misbehave(service, name, 10, 10)
+            service.check_versions()
+            assert registry.live().name == "sft" == answer(service).version
+        assert len(service.store.events("fallback")) == 1
+
+
+def test_where_nothing_can_take_its_place_the_live_version_stays_and_it_is_said_once(folder, caplog):
+    shutil.rmtree(folder / "sft")
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        misbehave(service, "ppo", 10, 10)
+        for _ in range(3):
+            service.check_versions()
+        assert answer(service).version == "ppo"
+    assert caplog.text.count("THE LIVE VERSION ppo MISBEHAVES, and nothing can take its place") == 1
+
+
+def test_a_live_version_that_stands_in_for_another_is_not_rolled_back(folder, tokenizer):
+    registry = add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        registry.promote("v1")
+        for name in ("sft", "versions/v1"):  # ppo goes on
+            (folder / name / "model.safetensors").write_bytes(b"x")
+        service.check_versions()
+        misbehave(service, "ppo", 10, 10)
+        service.check_versions()
+        assert registry.live().name == "v1" and answer(service).version == "ppo"
+
+
 def test_a_challenger_that_fails_in_earnest_is_noticed(folder, tokenizer):
     registry = add_challenger(folder, tokenizer)
     routing = {"fallback_after": 3, "fallback_rate": 0.5, "challenger_share": 1.0}
