@@ -217,7 +217,7 @@ class ChatService:
 
         Raises:
             Refused: a guardrail blocks the correction, from which a model would learn.
-            NotFound, StoreFull: nothing was stored.
+            NotFound, StoreFull, StoreBusy: nothing was stored.
         """
         self.replies.owned_message(user, message_id)
         if block := self.guardrails.check_message(rating.correction or ""):

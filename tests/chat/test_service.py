@@ -463,7 +463,11 @@ def test_on_a_full_disk_the_chat_goes_on(service):
     with full_disk():
         turn = service.say("ann", talk.id, first.id, "And?", SHORT)
         reply = turn.done()
-        assert not turn.kept and "not kept" in turn.notice and "".join(turn) == reply.content
+        assert (
+            not turn.kept
+            and turn.notice == "This reply is shown, but it is not kept: the disk is full."
+            and "".join(turn) == reply.content
+        )
         more = service.say("ann", talk.id, reply.id, "More", SHORT)
         assert len(more.prompt) == 5 and not more.done().blocked and not more.kept
         assert len(service.conversation("ann", talk.id).messages) == 6

@@ -121,14 +121,20 @@ class Answering:
         )  # fmt: skip
         said, also = self.keeper.add(said)
         self.log("blocked", side="input", reason=block.reason, user=user, message=user_message.id)
-        return Turn.finished(user, user_message, said, kept and also)
+        return self.marked(Turn.finished(user, user_message, said), kept and also)
 
     def keep(self, turn: Turn, message: StoredMessage, ending: Ending) -> StoredMessage:
         """Store a reply: the usual `Finish`."""
         stored, kept = self.keeper.add(message)
-        turn.kept = turn.kept and kept
+        self.marked(turn, kept)
         self.score(turn.prompt, stored)
         return stored
+
+    def marked(self, turn: Turn, kept: bool) -> Turn:
+        """A turn, noted where it is not kept."""
+        if not kept:
+            turn.unkept(self.keeper.obstacle)
+        return turn
 
     def score(self, prompt: Conversation, reply: StoredMessage) -> None:
         """Give a stored reply its reward, when there is time."""

@@ -3,9 +3,9 @@
     message, kept = keeper.add(message)      # kept False: said, but on no disk
     keeper.path(message.id)                  # finds both kinds
 
-What could not be written, messages and conversations, is tried again before each later write, in order. What is still
-unwritten when the server ends is lost, and whoever wrote it was told so. A judgement is never taken on trust: rating
-what is not kept fails.
+What could not be written, messages and conversations, is tried again before each later write, in order, without much
+waiting (`BRIEF_S`). What is still unwritten when the server ends is lost, and whoever wrote it was told so. A judgement
+is never taken on trust: rating what is not kept fails. While the store makes one chat wait, the others are not held up.
 """
 
 import logging
@@ -32,6 +32,8 @@ CANNOT_NOW = (StoreFull, StoreBusy)
 """What passes: later the same can be written."""
 MOST_UNKEPT = 2000
 """Messages held in memory; beyond them the oldest are forgotten."""
+BRIEF_S = 0.25
+"""How long what had no room waits for other writes, in seconds: everybody else waits meanwhile."""
 
 
 class Keeper:
@@ -46,6 +48,13 @@ class Keeper:
         self._messages: dict[str, StoredMessage] = {}
         self._conversations: dict[str, StoredConversation] = {}
         self._lock = threading.RLock()
+        """Of what is in memory. Nobody waits for the store under it, but briefly to write what is behind."""
+        self._busy = False
+
+    @property
+    def obstacle(self) -> str:
+        """What kept the last thing from the disk that could not be written, in words."""
+        return "the feedback store is busy" if self._busy else "the disk is full"
 
     @property
     def unkept(self) -> int:
@@ -99,18 +108,23 @@ class Keeper:
 
     def add(self, message: StoredMessage, key: str | None = None) -> tuple[StoredMessage, bool]:
         """Store a message; as it is stored, and whether it is. Raises `KeyReused`."""
+        if self._follows_the_kept(message):
+            try:
+                return self.store.add_message(message, key=key), True
+            except CANNOT_NOW as error:
+                self._warn(error)
         with self._lock:
-            behind = bool(self._messages or self._conversations) and not self._catch_up()
-            if not behind or message.parent not in self._messages:
-                if message.conversation not in self._conversations:
-                    try:
-                        return self.store.add_message(message, key=key), True
-                    except CANNOT_NOW as error:
-                        self._warn(error)
             self._messages[message.id] = message
             while len(self._messages) > MOST_UNKEPT:
                 del self._messages[next(iter(self._messages))]
         return message, False
+
+    def _follows_the_kept(self, message: StoredMessage) -> bool:
+        """Whether what comes before a message is on the disk, or is now."""
+        with self._lock:
+            if self._messages or self._conversations:
+                self._catch_up()
+            return message.parent not in self._messages and message.conversation not in self._conversations
 
     def message(self, id: str) -> StoredMessage:
         """By its id. Raises `NotFound`."""
@@ -122,12 +136,10 @@ class Keeper:
             return id not in self._messages or (self._catch_up() and id not in self._messages)
 
     def need_kept(self, id: str) -> None:
-        """Refuse to judge what is in memory only. Raises `StoreFull`."""
+        """Refuse to judge what is in memory only. Raises `StoreFull`, or `StoreBusy` where others write."""
         if not self.is_kept(id):
-            raise StoreFull(
-                "This reply is not kept, so it cannot be judged: the disk is full, or the store busy.",
-                remedy="free some space",
-            )
+            why = f"This reply is not kept yet, so it cannot be judged: {self.obstacle}."
+            raise StoreBusy(why, remedy="try again") if self._busy else StoreFull(why, remedy="free some space")
 
     def is_in_memory(self, conversation: str) -> bool:
         """Whether there was no room even for the conversation."""
@@ -152,27 +164,28 @@ class Keeper:
         """From the root to a message. Raises `NotFound`."""
         here: list[StoredMessage] = []
         at: str | None = id
-        while at is not None and at in self._messages:
-            here.append(self._messages[at])
-            at = here[-1].parent
+        while at is not None and (message := self._messages.get(at)):
+            here.append(message)
+            at = message.parent
         return [*(self.store.path(at) if at is not None else []), *reversed(here)]
 
     def _catch_up(self) -> bool:
         """Write what had no room; False where there is still none."""
         try:
             for talk in list(self._conversations.values()):
-                self.store.add_conversation(talk)
+                with self.store.together(BRIEF_S):
+                    self.store.add_conversation(talk)
                 del self._conversations[talk.id]
-        except CANNOT_NOW:
+            for message in list(self._messages.values()):
+                try:
+                    with self.store.together(BRIEF_S):
+                        self.store.add_message(message)
+                except (NotFound, ValueError):  # its parent was forgotten
+                    log.warning("message %s cannot be stored any more: what it answers is lost", message.id)
+                del self._messages[message.id]
+        except CANNOT_NOW as error:
+            self._busy = isinstance(error, StoreBusy)
             return False
-        for message in list(self._messages.values()):
-            try:
-                self.store.add_message(message)
-            except CANNOT_NOW:
-                return False
-            except (NotFound, ValueError):  # its parent was forgotten
-                log.warning("message %s cannot be stored any more: what it answers is lost", message.id)
-            del self._messages[message.id]
         return True
 
     def _in_memory(self, user: str, kind: Kind, title: str = "") -> StoredConversation:
@@ -203,4 +216,5 @@ class Keeper:
         self.store.rename(conversation, title)
 
     def _warn(self, error: UserError) -> None:
+        self._busy = isinstance(error, StoreBusy)
         log.error("%s; the chat goes on, and what is said is not kept", str(error).splitlines()[0])

@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from rlhf.chat.engine import QueueFull
-from rlhf.chat.feedback import NotFound, StoreBusy, StoredConversation, StoredMessage, StoreFull, new_id
+from rlhf.chat.feedback import NotFound, StoredConversation, StoredMessage, new_id
 from rlhf.chat.guardrails import Block
 from rlhf.chat.inference.fleet import UnknownVersion
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.serving.answering import Answering, Asked, Chosen, in_tree
 from rlhf.chat.serving.choosing import Choosing
+from rlhf.chat.serving.keeping import CANNOT_NOW
 from rlhf.chat.serving.once import Key
 from rlhf.chat.serving.tally import Tally
 from rlhf.chat.serving.turns import Ending, Turn
@@ -188,7 +189,7 @@ class Replies:
         """Store a turn; the first one names its conversation."""
         stored, kept = self.keeper.add(message, key)
         if not talk.title and kept:
-            with suppress(StoreFull):  # the turn is kept, which is what counts
+            with suppress(*CANNOT_NOW):  # the turn is kept, which is what counts
                 self.keeper.name(talk.id, title_of(message.content))
         return stored, kept
 
@@ -203,19 +204,17 @@ class Replies:
         def finish(turn: Turn, reply: StoredMessage, ending: Ending) -> StoredMessage:
             stored = self.answering.keep(turn, reply, ending)
             if key and turn.kept and stored.finish_reason in WHOLE:
-                with suppress(StoreFull, StoreBusy):  # the reply is kept, which is what counts
+                with suppress(*CANNOT_NOW):  # the reply is kept, which is what counts
                     self.keeper.store.note(user, *key, stored.id)
             return stored
 
-        turn = self.answering.follow(user, message, asked, finish)
-        turn.kept = turn.kept and kept
-        return turn
+        return self.answering.marked(self.answering.follow(user, message, asked, finish), kept)
 
     def _said(self, user: str, message: StoredMessage, kept: bool) -> Turn | None:
         """The first reply that a turn has, as a finished turn; None where all that it has was cut off."""
         tree = self.keeper.messages(message.conversation)
         replies = [one for one in tree if one.parent == message.id and one.finish_reason in WHOLE]
-        return Turn.finished(user, message, replies[0], kept) if replies else None
+        return self.answering.marked(Turn.finished(user, message, replies[0]), kept) if replies else None
 
 
 def title_of(text: str) -> str:

@@ -73,7 +73,9 @@ class Turn:
         self.given_up = False
         """Stopped because nobody read it any more."""
         self.kept = True
-        """False where the disk was too full to store the reply, or what it answers."""
+        """False where the reply, or what it answers, could not be stored."""
+        self.obstacle = ""
+        """Why not, in words."""
         self.dropped_turns = 0
         """Oldest turns that the model was not shown; known at the end."""
         self.ended = threading.Event()
@@ -87,13 +89,17 @@ class Turn:
         self._readers, self._counting = 1, threading.Lock()
 
     @classmethod
-    def finished(cls, user: str, user_message: StoredMessage, message: StoredMessage, kept: bool = True) -> "Turn":
+    def finished(cls, user: str, user_message: StoredMessage, message: StoredMessage) -> "Turn":
         """A turn whose reply is there already."""
         turn = cls(user, user_message, message.id, None, None, lambda turn, ending: message)
-        turn.message, turn.kept = message, kept
+        turn.message = message
         turn._pieces.append(message.content)
         turn.ended.set()
         return turn
+
+    def unkept(self, obstacle: str) -> None:
+        """Note that the reply, or what it answers, could not be stored, and why."""
+        self.kept, self.obstacle = False, obstacle
 
     @property
     def shown(self) -> str:
@@ -109,7 +115,7 @@ class Turn:
     def notice(self) -> str | None:
         """What the reader should be told about this reply."""
         if not self.kept:
-            return "The disk is full: this reply is shown, but it is not kept."
+            return f"This reply is shown, but it is not kept: {self.obstacle}."
         return "The reply took too long and was stopped." if self.timed_out else None
 
     def __iter__(self) -> Iterator[str]:

@@ -36,7 +36,7 @@ class StoreFull(UserError):
 
 
 class StoreBusy(UserError):
-    """Another process has been writing for too long."""
+    """Others, most often another process, have been writing for too long; nothing was written."""
 
 
 class Database:
@@ -68,16 +68,31 @@ class Database:
             _explain(path, error)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that writes; inside another one of this thread, a part of that."""
+    def writing(self, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes; inside another one of this thread, a part of that.
+
+        Args:
+            wait_s: seconds to wait for our own programs' other writes; default `WAIT_S`. For a foreign program, which
+                knows nothing of the lock file, SQLite itself waits `WAIT_S`.
+
+        Raises:
+            StoreBusy: they took longer.
+        """
         outer = getattr(self._lent, "connection", None)
         if outer is not None:
             if not self._lent.writes:
                 raise RuntimeError("a transaction that reads cannot begin to write")
             yield outer
             return
-        with self._writer, self._alone(), self._transaction(writes=True) as connection:
-            yield connection
+        wait_s = WAIT_S if wait_s is None else wait_s
+        deadline = time.monotonic() + wait_s
+        if not self._writer.acquire(timeout=wait_s):  # many threads wait at once, not one after the other
+            raise _busy(self.path, wait_s)
+        try:
+            with self._alone(deadline, wait_s), self._transaction(writes=True) as connection:
+                yield connection
+        finally:
+            self._writer.release()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -148,20 +163,19 @@ class Database:
         connection.close()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock file: no other process writes meanwhile."""
+    def _alone(self, deadline: float, wait_s: float) -> Iterator[None]:
+        """Hold the lock file: no other process writes meanwhile. Raises `StoreBusy` after `deadline` (monotonic)."""
         if self._lock_file is None:
             try:
                 self._lock_file = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 _explain(self.path, error)
-        deadline = time.monotonic() + WAIT_S
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > deadline:
-                raise _busy(self.path)
+                raise _busy(self.path, wait_s)
             time.sleep(_PAUSE_S)
         try:
             yield
@@ -180,7 +194,7 @@ def _explain(path: Path, error: sqlite3.Error | OSError) -> NoReturn:
             remedy="free some space; what was acknowledged is safe, and writing goes on once there is room",
         ) from error
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        raise _busy(path) from error
+        raise _busy(path, WAIT_S) from error
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         raise UserError(
             f"The feedback store {path} is damaged.",
@@ -195,9 +209,9 @@ def _explain(path: Path, error: sqlite3.Error | OSError) -> NoReturn:
     raise error
 
 
-def _busy(path: Path) -> StoreBusy:
+def _busy(path: Path, wait_s: float) -> StoreBusy:
     return StoreBusy(
         f"The feedback store {path} is busy.",
-        found=f"another process has been writing for {WAIT_S:.0f} s",
+        found=f"others have been writing for {wait_s:.3g} s",
         remedy="try again; see which process holds it: fuser FILE",
     )

@@ -11,6 +11,7 @@ No row names a person.
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,19 @@ from typing import Any
 
 from rlhf.chat.feedback import FeedbackStore, Kind, Rating, StoredMessage, new_id
 from rlhf.chat.store.judgements import IMPORTED, Judgements, Pair, Thumb, collect
-from rlhf.data.formats import Disliked, recognise
+from rlhf.data.formats import Disliked, Record, recognise
 from rlhf.data.rows import Row, read_lines
 from rlhf.durable import replace_text
 from rlhf.errors import UserError
 from rlhf.records import Conversation, Demonstration, Preference
 
 PAIRS, UNPAIRED = "pairs.jsonl", "unpaired.jsonl"
+BATCH = 100
+"""Rows that are imported in one transaction; it lasts about a tenth of a second."""
+PAUSE_S = 0.02
+"""Between two batches, in seconds: who waits to write looks every `database._PAUSE_S`, and gets in."""
+
+Judgement = tuple[Row, Preference | Demonstration]
 
 
 @dataclass(frozen=True)
@@ -87,27 +94,47 @@ def left_out_in_words(left_out: Mapping[str, int]) -> list[str]:
 
 
 def import_feedback(store: FeedbackStore, file: Path) -> ImportSummary:
-    """Store the pairs (as duels and corrections) or thumbs of a file: all of its rows, or none.
+    """Store the pairs (as duels and corrections) or thumbs of a file.
+
+    The whole file is checked first: of one with a bad line nothing is stored. Then its rows are stored in batches, each
+    whole or not at all, so that a server which uses the store can write in between. What ends it on the way (a kill, a
+    full disk) leaves the batches so far; to import the file again completes it, since no row is stored twice.
 
     Raises:
         UserError: names the line that is bad, or says what the file holds instead.
     """
     rows = list(read_lines(file))
     kind = recognise(rows[0])
-    parsed = [(row, record) for row in rows for record in kind.read(row, IMPORTED)]
+    judged = [_judgement(row, record) for row in rows for record in kind.read(row, IMPORTED)]
     counts = {"pairs": 0, "unpaired": 0, "known": 0}
-    with store.together():
-        for row, record in parsed:
-            if not isinstance(record, Preference | Demonstration) or not {"label", "chosen"} & row.values.keys():
-                raise UserError(
-                    f"{row.where}: no judgement.",
-                    expected="prompt, chosen and rejected; or prompt, completion and label (true or false)",
-                    found=row.keys(),
-                )
-            # Where the file does not say which side the chosen one was on, they take turns.
-            stored = _put(store, row, record, ("left", "right")[counts["pairs"] % 2])
-            counts[("pairs" if isinstance(record, Preference) else "unpaired") if stored else "known"] += 1
+    for start in range(0, len(judged), BATCH):
+        if start:
+            time.sleep(PAUSE_S)
+        with store.together():
+            for row, record in judged[start : start + BATCH]:
+                # Where the file does not say which side the chosen one was on, they take turns.
+                stored = _put(store, row, record, ("left", "right")[counts["pairs"] % 2])
+                counts[("pairs" if isinstance(record, Preference) else "unpaired") if stored else "known"] += 1
     return ImportSummary(file, **counts)
+
+
+def _judgement(row: Row, record: Record) -> Judgement:
+    """A record that can be stored. Raises `UserError` for any other, and for half a character (a lone surrogate)."""
+    if not isinstance(record, Preference | Demonstration) or not {"label", "chosen"} & row.values.keys():
+        raise UserError(
+            f"{row.where}: no judgement.",
+            expected="prompt, chosen and rejected; or prompt, completion and label (true or false)",
+            found=row.keys(),
+        )
+    replies = (record.chosen, record.rejected) if isinstance(record, Preference) else (record.completion,)
+    names = (_name(row, key) for key in ("version", "chosen_version", "rejected_version"))
+    for text in (*(turn.content for turn in record.prompt), *replies, *filter(None, names)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{row.where}: a text cannot be stored.", expected="Unicode text",
+                            found=f"half a character at position {error.start}") from None  # fmt: skip
+    return row, record
 
 
 def _put(store: FeedbackStore, row: Row, record: Preference | Demonstration, side: str) -> bool:
@@ -154,11 +181,15 @@ def _put_pair(store: FeedbackStore, row: Row, pair: Preference, asked: StoredMes
 
 
 def _reply(asked: StoredMessage, text: str, row: Row, version: str) -> StoredMessage:
-    name = row.values.get(version)
     return StoredMessage(
-        new_id(), asked.conversation, asked.id, "assistant", text,
-        version=name if isinstance(name, str) else None, finish_reason="stop",
-    )  # fmt: skip
+        new_id(), asked.conversation, asked.id, "assistant", text, version=_name(row, version), finish_reason="stop"
+    )
+
+
+def _name(row: Row, key: str) -> str | None:
+    """The version that a row names, if it does."""
+    name = row.values.get(key)
+    return name if isinstance(name, str) else None
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -43,9 +43,13 @@ class Ledger:
         self.close()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """All that this thread writes inside is written as one, or not at all."""
-        with self._db.writing():
+    def together(self, wait_s: float | None = None) -> Iterator[None]:
+        """All that this thread writes inside is written as one, or not at all.
+
+        Args:
+            wait_s: seconds to wait for other writes, after which it is `StoreBusy`; default `database.WAIT_S`.
+        """
+        with self._db.writing(wait_s):
             yield
 
     @contextmanager

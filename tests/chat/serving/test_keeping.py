@@ -1,11 +1,14 @@
 """What a full disk holds back: kept in memory, written in order once there is room, forgotten in time."""
 
 import fcntl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
-from rlhf.chat.feedback import FeedbackStore, NotFound, StoredMessage, StoreFull, new_id
+from rlhf.chat.feedback import FeedbackStore, NotFound, StoreBusy, StoredMessage, StoreFull, new_id
 from rlhf.chat.serving import keeping
 from rlhf.chat.serving.keeping import Keeper
 from tests.chat.world import full_disk
@@ -65,11 +68,45 @@ def test_a_conversation_made_on_a_full_disk_is_written_when_there_is_room(keeper
     assert keeper.store.conversation(hidden.id).hidden and [one.id for one in keeper.conversations("ann")] == [talk.id]
 
 
+@contextmanager
+def another_process_writes(keeper):
+    with open(f"{keeper.store.file}-lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield
+
+
+def test_while_the_store_makes_one_chat_wait_the_others_are_not_held_up(keeper, monkeypatch):
+    talks, add, both = [keeper.new_conversation(name) for name in "ab"], keeper.store.add_message, threading.Barrier(2)
+
+    def together(given, key=None):
+        both.wait(30)  # breaks where the second one has to wait for the first
+        return add(given, key=key)
+
+    monkeypatch.setattr(keeper.store, "add_message", together)
+    with ThreadPoolExecutor(2) as threads:
+        assert all(kept for _, kept in threads.map(keeper.add, [message(talk.id, None) for talk in talks]))
+
+
+def test_a_full_disk_and_a_busy_store_are_told_apart(keeper, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.store.database.WAIT_S", 0.05)
+    talk = keeper.new_conversation("ann")
+    with another_process_writes(keeper):
+        asked, _ = keeper.add(message(talk.id, None))
+        assert keeper.obstacle == "the feedback store is busy"
+        with pytest.raises(StoreBusy, match="cannot be judged: the feedback store is busy"):
+            keeper.need_kept(asked.id)
+    with full_disk():
+        with pytest.raises(StoreFull, match="cannot be judged: the disk is full"):
+            keeper.need_kept(asked.id)
+        keeper.add(message(talk.id, asked.id))
+        assert keeper.obstacle == "the disk is full"
+    keeper.need_kept(asked.id)
+
+
 def test_a_busy_store_loses_nothing(keeper, monkeypatch):
     monkeypatch.setattr("rlhf.chat.store.database.WAIT_S", 0.05)
     talk = keeper.new_conversation("ann")
-    with open(f"{keeper.store.file}-lock") as other:  # another process writes
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with another_process_writes(keeper):
         asked, kept = keeper.add(message(talk.id, None))
         new = keeper.new_conversation("ann")
         turns, also = keeper.add_history("api", [message("", None)])

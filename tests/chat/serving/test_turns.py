@@ -91,9 +91,11 @@ def test_unfinished_words_are_held_back(engine):
 
 def test_a_finished_turn(engine):
     said = StoredMessage("r", "c", "q", "assistant", "No.", blocked=True)
-    turn = Turn.finished("ann", ASKED, said, kept=False)
+    turn = Turn.finished("ann", ASKED, said)
+    assert turn.kept and turn.notice is None
+    turn.unkept("the feedback store is busy")
     assert (list(turn), turn.done(), turn.version, turn.kept) == (["No."], said, None, False)
-    assert "not kept" in turn.notice and not turn.cancel()
+    assert turn.notice == "This reply is shown, but it is not kept: the feedback store is busy." and not turn.cancel()
     turn.close()
 
 

@@ -275,8 +275,8 @@ def test_where_nothing_can_take_its_place_the_live_version_stays_and_it_is_said_
 
 
 def test_a_live_version_that_stands_in_for_another_is_not_rolled_back(folder, tokenizer):
-    registry = add_challenger(folder, tokenizer)
     with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        registry = add_challenger(folder, tokenizer)
         registry.promote("v1")
         for name in ("sft", "versions/v1"):  # ppo goes on
             (folder / name / "model.safetensors").write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import threading
 from pathlib import Path
 
 import datasets
@@ -362,6 +363,64 @@ def test_of_a_file_with_a_bad_line_nothing_is_imported(store, tmp_path, line, wo
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"prompt": "2+2?", "chosen": "4", "rejected": "5"}\n' + line + "\n")
     with pytest.raises(UserError, match=words):
+        import_feedback(store, file)
+    assert set(store.counts().values()) == {0}
+
+
+def pairs_file(folder, count):
+    file = folder / "pairs.jsonl"
+    lines = [{"prompt": f"{n}+{n}?", "chosen": str(2 * n), "rejected": "many"} for n in range(count)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def test_others_write_while_a_file_is_imported(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.store.export.BATCH", 5)
+    over, between = threading.Event(), set()
+
+    def write() -> None:  # as a running server: its own connection, and its own hold on the lock file
+        with FeedbackStore(store.file) as other:
+            while not over.wait(0.005):
+                with other.together():
+                    other.log("written")
+                    between.add(other.counts()["duels"])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert import_feedback(store, pairs_file(tmp_path, 60)).pairs == 60
+    finally:
+        over.set()
+        writer.join()
+    assert between & set(range(5, 60, 5)) and between <= set(range(0, 61, 5))
+
+
+def test_an_import_that_ended_on_the_way_is_completed_by_another(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.store.export.BATCH", 5)
+    file, vote, given = pairs_file(tmp_path, 17), store.vote, []
+
+    def interrupted(*judgement):
+        given.append(judgement)
+        if len(given) == 13:
+            raise KeyboardInterrupt
+        return vote(*judgement)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "vote", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            import_feedback(store, file)
+    assert store.counts()["duels"] == store.counts()["conversations"] == 10  # two batches, and nothing of the third
+    again = import_feedback(store, file)
+    assert (again.pairs, again.known) == (7, 10)
+    assert len(found(store)[0]) == 17
+
+
+def test_a_bad_line_far_behind_is_found_before_anything_is_stored(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf.chat.store.export.BATCH", 5)
+    file = pairs_file(tmp_path, 17)
+    line = {"prompt": "3+3?", "chosen": "6", "rejected": "7", "rejected_version": "\ud800"}
+    file.write_text(file.read_text() + json.dumps(line))
+    with pytest.raises(UserError, match="line 18: a text cannot be stored"):
         import_feedback(store, file)
     assert set(store.counts().values()) == {0}
 
