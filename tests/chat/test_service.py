@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from rlhf.chat.engine import QueueFull
-from rlhf.chat.feedback import KeyReused, NotFound, Rating, StoreFull
+from rlhf.chat.feedback import KeyReused, NotFound, Rating, StoreBusy, StoreFull
 from rlhf.chat.inference.generation import GenerationFailed
 from rlhf.chat.records import ReplySettings
 from rlhf.chat.service import Refused, TooFast
@@ -483,6 +483,15 @@ def test_on_a_full_disk_the_chat_goes_on(service):
         "Hello", first.content, "And?", reply.content, "More", more.message.content,
     ]  # fmt: skip
     assert said(service, "ann", talk.id, more.id, "Last").parent
+
+
+def test_a_message_that_is_kept_is_answered_though_its_title_cannot_be_written(service, monkeypatch):
+    def busy(*_):
+        raise StoreBusy("busy")
+
+    monkeypatch.setattr(service.store, "rename", busy)
+    turn = service.say("ann", service.create("ann").id, None, "Hello", SHORT)
+    assert turn.done() and turn.kept and turn.notice is None
 
 
 def test_health_generates_a_token(service):

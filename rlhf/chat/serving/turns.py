@@ -80,7 +80,7 @@ class Turn:
         """Oldest turns that the model was not shown; known at the end."""
         self.ended = threading.Event()
         self.version = generation.version if generation else None
-        """Who answers; None where nobody had to be asked."""
+        """Who answers, or has answered; None where nobody had to be asked."""
         self._generation, self._check, self._finish = generation, check, finish
         self._deltas = iter(generation) if generation else iter(())
         self._pieces: list[str] = []
@@ -92,7 +92,7 @@ class Turn:
     def finished(cls, user: str, user_message: StoredMessage, message: StoredMessage) -> "Turn":
         """A turn whose reply is there already."""
         turn = cls(user, user_message, message.id, None, None, lambda turn, ending: message)
-        turn.message = message
+        turn.message, turn.version = message, message.version
         turn._pieces.append(message.content)
         turn.ended.set()
         return turn

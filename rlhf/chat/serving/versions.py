@@ -149,11 +149,12 @@ class Serving:
         """Retire a challenger; False, since it does not answer any more. Who takes its place comes after that."""
         self.registry.retire(version.name)
         log.error("challenger %s is retired: it %s", version.name, reason)
-        fallback = self._sft() if to_sft else None
-        if fallback and self._load(fallback):
-            self._substitutes[version.name] = fallback.name
-        instead = fallback.name if version.name in self._substitutes and fallback else self.registry.live().name
-        self.answering.log("fallback", version=version.name, instead=instead, reason=reason)
+        instead = self._sft() if to_sft else None
+        if instead and self._load(instead):
+            self._substitutes[version.name] = instead.name
+        else:
+            instead = self.registry.live()
+        self.answering.log("fallback", version=version.name, instead=instead.name, reason=reason)
         return False
 
     def _misbehaved(self, name: str) -> bool:

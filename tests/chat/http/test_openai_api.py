@@ -461,6 +461,14 @@ def test_live_is_who_answers_while_the_registry_is_ahead_of_the_server(own, stre
     assert says_it_is(own, "live", stream) == "v1"
 
 
+def test_a_reply_sent_again_is_of_the_version_that_gave_it(own):
+    again = {"stream": True, "headers": {"Idempotency-Key": "k"}}
+    assert says_it_is(own, "live", **again) == "sft"
+    add_version(own, "v1").promote("v1")
+    own.service.check_versions()
+    assert says_it_is(own, "live", **again) == "sft" and says_it_is(own, "live", True) == "v1"
+
+
 def test_live_is_sft_where_the_live_version_cannot_be_loaded(own):
     registry = add_version(own, "v1")
     registry.promote("v1")
@@ -482,9 +490,10 @@ def test_live_is_settled_when_the_engine_is_asked(own, monkeypatch):
     assert says_it_is(own, "live", True) == "v1" and own.engine.versions == ("v1",)
 
 
-def says_it_is(world: World, model: str, stream: bool) -> str:
+def says_it_is(world: World, model: str, stream: bool, headers: Any = None) -> str:
     """The version that a reply says it is of."""
-    response = ask_raw(world, model=model, stream=stream, temperature=0, max_tokens=3)
+    body = {"model": model, "messages": user(HELLO), "stream": stream, "temperature": 0, "max_tokens": 3}
+    response = world.post("/v1/chat/completions", body, **(headers or {}))
     assert response.status_code == 200, response.text
     first = events(response)[0] if stream else response.text
     return str(json.loads(first)["model"])
