@@ -14,7 +14,8 @@ from lab.drawing import PALETTE, grid, lines
 from lab.experiment import Experiment
 from lab.testbed import Course, in_blocks
 
-TALL = (860, 720)
+TALL = (860, 680)
+STUDY = (860, 520)
 REWARD, OPTIMAL = "Mean reward", "Best arm chosen, %"
 FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "greedy": ("Figure 2.2: exploring pays", ("greedy", "ε = 0.01", "ε = 0.1")),
@@ -37,7 +38,7 @@ def draw(experiment: Experiment, courses: Mapping[str, Course], study: Mapping[s
     """All figures."""
     for name, (title, entries) in FIGURES.items():
         experiment.figure(name, curves({entry: courses[entry] for entry in entries}, title), TALL)
-    experiment.figure("study", parameters(study, "Figure 2.6: the parameter study"))
+    experiment.figure("study", parameters(study, "Figure 2.6: the parameter study"), STUDY)
 
 
 def curves(courses: Mapping[str, Course], title: str) -> go.Figure:
@@ -47,18 +48,19 @@ def curves(courses: Mapping[str, Course], title: str) -> go.Figure:
         courses: name → course; long ones are drawn in means of blocks.
         title: of the whole.
     """
-    figure = grid(2, 1, [REWARD, OPTIMAL], shared_xaxes=True, vertical_spacing=0.09)
+    figure = grid(2, 1, ["", ""], shared_xaxes=True, vertical_spacing=0.07)
     for color, (name, course) in zip(PALETTE, courses.items(), strict=False):
         block = max(1, len(course.rewards) // 1000)
         steps = (np.arange(len(course.rewards) // block) * block + (block + 1) / 2).tolist()
         for row, curve in ((1, course.rewards), (2, 100 * course.optimal)):
             figure.add_scatter(x=steps, y=in_blocks(curve, block).tolist(), name=name, legendgroup=name, mode="lines",
                                showlegend=row == 1, line=dict(color=color, width=1.6), row=row, col=1)  # fmt: skip
+    figure.update_xaxes(range=[0, max(len(course.rewards) for course in courses.values())])
     figure.update_xaxes(title_text="Steps", row=2, col=1)
     figure.update_yaxes(title_text=REWARD, row=1, col=1)
     figure.update_yaxes(title_text=OPTIMAL, range=[0, 100], row=2, col=1)
     legend = dict(orientation="h", x=0, y=-0.12, yanchor="top")
-    return figure.update_layout(title=title, legend=legend, margin=dict(t=80, b=90))
+    return figure.update_layout(title=title, legend=legend, margin=dict(t=60, b=90))
 
 
 def parameters(study: Mapping[str, Mapping[float, float]], title: str) -> go.Figure:
@@ -67,4 +69,4 @@ def parameters(study: Mapping[str, Mapping[float, float]], title: str) -> go.Fig
     figure = lines(series, "Parameter", "Mean reward over all steps", title).update_traces(mode="lines+markers")
     ticks = sorted({value for row in study.values() for value in row})
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[str(Fraction(value)) for value in ticks])
-    return figure.update_layout(legend=dict(orientation="h", x=0, y=-0.2, yanchor="top"), margin=dict(b=110))
+    return figure.update_layout(legend=dict(orientation="h", x=0, y=-0.22, yanchor="top"), margin=dict(b=140))

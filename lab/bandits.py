@@ -7,17 +7,17 @@ The bandits are those of `rlhf.bandits`, which also send chats to versions (docs
 same arms and the same noise. What a run did last is its mean over the last tenth of its steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lab import bandit_figures
 from lab.experiment import Experiment, Options, at_most, command_line, need, within
 from lab.parallel import spread
-from lab.testbed import RAISED, STATIONARY, WALKING, Course, Maker, Testbed, in_blocks, play
+from lab.testbed import RAISED, STATIONARY, WALKING, Course, Maker, Testbed, in_blocks, last_steps, play
 from rlhf.bandits import UCB, EpsilonGreedy, GaussianThompson, GradientBandit
 
 BOOK = "Sutton and Barto 2018"
@@ -50,6 +50,8 @@ class Entry(NamedTuple):
     make: Maker
     testbed: Testbed = STATIONARY
 
+
+Name = TypeVar("Name", bound=Hashable)
 
 MEANS = partial(EpsilonGreedy, initial=0.0)
 """ε-greedy on sample averages that start at 0, as the book has it."""
@@ -126,7 +128,7 @@ def main(arguments: Arguments) -> None:
         bandit_figures.draw(experiment, courses, study)
 
 
-def compete(entries: Mapping[str, Entry], arguments: Arguments) -> dict[str, Course]:
+def compete(entries: Mapping[Name, Entry], arguments: Arguments) -> dict[Name, Course]:
     """The course of each entry."""
     length = {name: arguments.walk_steps if e.testbed.walk else arguments.steps for name, e in entries.items()}
     names = sorted(entries, key=lambda name: -length[name])  # the long ones first: no core waits for them at the end
@@ -177,10 +179,12 @@ def _log(experiment: Experiment, courses: Mapping[str, Course]) -> None:
 def _claims(experiment: Experiment, arguments: Arguments, courses: Mapping[str, Course]) -> None:
     for entry, reward, optimal, source in PUBLISHED:
         course = courses[entry]
-        name = f"{entry} (arms that change)" if ENTRIES[entry].testbed.walk else entry
-        experiment.claim(f"{name}: mean reward", float(course.late_rewards.mean()), within(reward, REWARD_TOLERANCE),
-                         source, f"{reward:.2f}")  # fmt: skip
-        experiment.claim(f"{name}: best arm, %", 100 * float(course.late_optimal.mean()),
+        steps = len(course.rewards)
+        name = f"{entry}{', arms that change' if ENTRIES[entry].testbed.walk else ''}"
+        last = f"the last {last_steps(steps):,} of {steps:,} steps"
+        experiment.claim(f"{name}: mean reward, {last}", float(course.late_rewards.mean()),
+                         within(reward, REWARD_TOLERANCE), source, f"{reward:.2f}")  # fmt: skip
+        experiment.claim(f"{name}: best arm, %, {last}", 100 * float(course.late_optimal.mean()),
                          within(optimal, OPTIMAL_TOLERANCE), source, f"{optimal:.0f}")  # fmt: skip
     seconds = max(courses[name].seconds for name, entry in ENTRIES.items() if not entry.testbed.walk)
     size = f"{arguments.runs:,} runs of {arguments.steps:,} steps"

@@ -77,7 +77,7 @@ def play(make: Maker, testbed: Testbed, steps: int, runs: int, seed: int) -> Cou
     """
     began = time.perf_counter()
     arms_rng, noise_rng, choice_rng = (np.random.default_rng((seed, part)) for part in range(3))
-    bandit, rows, late = make(testbed.arms, runs=runs), np.arange(runs), max(1, round(LATE * steps))
+    bandit, rows, late = make(testbed.arms, runs=runs), np.arange(runs), last_steps(steps)
     q = arms_rng.normal(testbed.mean, testbed.spread, (runs, testbed.arms))
     best = q.argmax(axis=1)
     rewards, optimal, late_rewards, late_optimal = np.zeros(steps), np.zeros(steps), np.zeros(runs), np.zeros(runs)
@@ -94,6 +94,11 @@ def play(make: Maker, testbed: Testbed, steps: int, runs: int, seed: int) -> Cou
             q += testbed.walk * arms_rng.standard_normal(q.shape)
             best = q.argmax(axis=1)
     return Course(rewards, optimal, late_rewards, late_optimal, time.perf_counter() - began)
+
+
+def last_steps(steps: int) -> int:
+    """How many of the steps count as the last ones."""
+    return max(1, round(LATE * steps))
 
 
 def in_blocks(curve: Floats, block: int) -> Floats:
