@@ -32,6 +32,13 @@ def test_preferences_sum_to_zero(history) -> None:
     assert after(GradientBandit(3, 0.2), *history).preferences.sum() == pytest.approx(0, abs=1e-6)
 
 
+@given(history=st.lists(st.tuples(st.integers(0, 2), st.floats(-5, 5)), max_size=20), raised=st.floats(-10, 10))
+def test_with_a_baseline_only_differences_between_rewards_count(history, raised) -> None:
+    bandit = after(GradientBandit(3, 0.1), *history)
+    moved = after(GradientBandit(3, 0.1), *((arm, reward + raised) for arm, reward in history))
+    assert moved.probabilities() == pytest.approx(bandit.probabilities(), abs=1e-9)
+
+
 def test_large_preferences_do_not_overflow() -> None:
     bandit = after(GradientBandit(2, 1.0, baseline=False), (1, 1e6))
     assert bandit.probabilities().tolist() == [0, 1]
