@@ -7,12 +7,16 @@ The PNG is drawn by the browser that is there, chromium for one; without any, th
 HTML needs lies once beside the files, so that they open without a network.
 """
 
+import atexit
+import functools
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import kaleido
 import plotly.graph_objects as go
 import plotly.io
 from plotly.subplots import make_subplots
@@ -91,9 +95,21 @@ def save(figure: go.Figure, path: Path, size: tuple[int, int] = SIZE) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path.with_suffix(".html"), include_plotlyjs="directory")
-    browser = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if not _browser():
         log.warning("%s.png was not drawn: no browser here (apt-get install chromium)", path)
         return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The kopts argument is ignored", UserWarning)  # plotly's own, of no use here
+        figure.write_image(path.with_suffix(".png"), width=size[0], height=size[1], scale=2)
+
+
+@functools.cache
+def _browser() -> bool:
+    """Start the browser that draws all figures of this process, which takes a second; False where there is none."""
+    browser = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return False
     os.environ["BROWSER_PATH"] = browser  # where kaleido looks
-    figure.write_image(path.with_suffix(".png"), width=size[0], height=size[1], scale=2)
+    kaleido.start_sync_server(silence_warnings=True)
+    atexit.register(kaleido.stop_sync_server, silence_warnings=True)
+    return True
