@@ -60,7 +60,7 @@ class Replay:
             raise UserError("A replay memory needs room.", expected="a capacity of at least 1", found=str(capacity))
         self.capacity = capacity
         self._added = 0
-        self._all = Transitions(
+        self._all: tuple[np.ndarray, ...] = Transitions(
             observations=np.zeros((capacity, *observation_shape), np.float32),
             actions=np.zeros(capacity, np.int64),
             rewards=np.zeros(capacity, np.float32),
@@ -74,7 +74,6 @@ class Replay:
     def add(self, transitions: Transitions) -> Slots:
         """Keep B transitions, no more than the capacity, in place of the oldest; the slots they got."""
         slots = (self._added + np.arange(len(transitions.actions))) % self.capacity
-        column: np.ndarray
         for column, new in zip(self._all, transitions, strict=True):
             column[slots] = new
         self._added += len(slots)
@@ -95,8 +94,7 @@ class Replay:
         """Take note of the errors (B,) of sampled transitions; here without effect."""
 
     def _at(self, slots: Slots) -> Transitions:
-        columns: tuple[np.ndarray, ...] = self._all
-        return Transitions._make(column[slots] for column in columns)
+        return Transitions._make(column[slots] for column in self._all)
 
 
 class SumTree:

@@ -1,0 +1,170 @@
+"""Deep Q-learning without the world: a network, the target it is pulled to, one update (Mnih et al. 2015).
+
+learner = Learner(observation_size=4, actions=2, settings=Settings(), seed=0)
+actions = learner.act(observations)                          # greedy
+errors = learner.update(memory.sample(64, generator), learning_rate=1e-3)
+
+`lab.dqn_training` adds the world, `lab.dqn` the command line.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lab.experiment import need
+from lab.replay import Floats, Sample
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is learned and how. The defaults are RL-Zoo's for CartPole-v1, but for what says otherwise."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the network's hidden layers."""
+    discount: float = 0.99
+    """γ: what a reward is worth one step later."""
+    learning_rate: float = 2.3e-3
+    """Of Adam, at the first step."""
+    final_learning_rate: float = 0.0
+    """Of Adam, at the last step; it falls in a straight line. RL-Zoo: as at the first."""
+    gradient_norm: float = 10.0
+    """A longer gradient is shortened to this."""
+    batch: int = 64
+    """Transitions an update learns from."""
+    capacity: int = 100_000
+    """Transitions the replay memory holds."""
+    warmup: int = 1000
+    """Steps at random before the first update."""
+    environments: int = 8
+    """Environments side by side; their steps count together. RL-Zoo: 1."""
+    train_every: int = 256
+    """Steps between two rounds of updates."""
+    updates: int = 128
+    """Updates a round."""
+    target_every: int = 128
+    """Updates after which the target network becomes a copy of the network."""
+    exploration_fraction: float = 0.16
+    """Part of the steps over which ε falls from 1 to its end."""
+    final_exploration: float = 0.04
+    """The end of ε, the part of actions at random."""
+    double: bool = True
+    """The network chooses the next action, the target network values it (van Hasselt et al. 2016). RL-Zoo: no."""
+    prioritised: bool = False
+    """Replay what was estimated wrongly more often (Schaul et al. 2016)."""
+    alpha: float = 0.6
+    """How much priority counts: 0 not at all."""
+    beta: float = 0.4
+    """How much importance weights undo of it at the first step; at the last step all."""
+
+    def __post_init__(self) -> None:
+        need(all(width > 0 for width in self.hidden), "dqn.hidden", "positive widths", self.hidden)
+        need(0 <= self.discount < 1, "dqn.discount", "at least 0, less than 1", self.discount)
+        need(self.learning_rate > 0, "dqn.learning_rate", "more than 0", self.learning_rate)
+        need(self.final_learning_rate >= 0, "dqn.final_learning_rate", "at least 0", self.final_learning_rate)
+        need(self.gradient_norm > 0, "dqn.gradient_norm", "more than 0", self.gradient_norm)
+        for name in ("batch", "environments", "train_every", "updates", "target_every"):
+            need(getattr(self, name) >= 1, f"dqn.{name}", "at least 1", getattr(self, name))
+        need(self.warmup >= 0, "dqn.warmup", "at least 0", self.warmup)
+        need(self.capacity >= self.environments, "dqn.capacity", "a step of every environment", self.capacity)
+        need(0 < self.exploration_fraction <= 1, "dqn.exploration_fraction", "more than 0, at most 1",
+             self.exploration_fraction)  # fmt: skip
+        need(0 <= self.final_exploration <= 1, "dqn.final_exploration", "0 to 1", self.final_exploration)
+        need(self.alpha >= 0, "dqn.alpha", "at least 0", self.alpha)
+        need(0 <= self.beta <= 1, "dqn.beta", "0 to 1", self.beta)
+
+
+def targets(rewards: Tensor, terminated: Tensor, next_values: Tensor, next_choosers: Tensor, discount: float) -> Tensor:
+    """What the values of the actions taken should be: y = r + γ (1 − terminated) Q⁻(s', argmax_a Q'(s', a)).
+
+    With Q' = Q⁻ this is the maximum of Q⁻ (Mnih et al. 2015, algorithm 1); with Q' = Q, the network that learns, double
+    DQN (van Hasselt et al. 2016, equation 4). After a truncation, `terminated` is False: the task would have gone on.
+
+    Args:
+        rewards: (B,).
+        terminated: (B,), True: nothing is to come.
+        next_values: (B, A), Q⁻(s', ·), of the target network.
+        next_choosers: (B, A), Q'(s', ·), of the network that chooses.
+        discount: γ.
+
+    Returns:
+        (B,).
+    """
+    best = next_choosers.argmax(1, keepdim=True)
+    return rewards + discount * ~terminated * next_values.gather(1, best).squeeze(1)
+
+
+class Learner:
+    """A network of action values, its target network and Adam.
+
+    Args:
+        observation_size: numbers in an observation.
+        actions: A, how many there are.
+        settings: of the learning.
+        seed: of the first weights.
+    """
+
+    def __init__(self, observation_size: int, actions: int, settings: Settings, seed: int) -> None:
+        self.settings = settings
+        self.network = _network(observation_size, actions, settings.hidden, seed)
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
+        self._updates = 0
+
+    @torch.no_grad()
+    def act(self, observations: Floats) -> NDArray[np.int64]:
+        """The actions (B,) that are valued most after observations (B, …)."""
+        return self.network(_rows(observations)).argmax(1).numpy()
+
+    def update(self, sample: Sample, learning_rate: float) -> Floats:
+        """Pull the network towards the targets of a sample: Huber loss, importance weights, gradient clipped.
+
+        Args:
+            sample: B transitions.
+            learning_rate: of this update.
+
+        Returns:
+            (B,): target minus estimate, before the update.
+        """
+        observations = _rows(sample.transitions.observations)
+        actions = torch.from_numpy(sample.transitions.actions)[:, None]
+        wanted = self._targets(sample)
+        values = self.network(observations).gather(1, actions).squeeze(1)
+        losses = nn.functional.smooth_l1_loss(values, wanted, reduction="none")
+        loss = (losses * torch.from_numpy(sample.weights)).mean()
+        self._optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.step()
+        self._updates += 1
+        if self._updates % self.settings.target_every == 0:
+            self.target.load_state_dict(self.network.state_dict())
+        return (wanted - values.detach()).numpy()
+
+    @torch.no_grad()
+    def _targets(self, sample: Sample) -> Tensor:
+        following = _rows(sample.transitions.next_observations)
+        values = self.target(following)
+        choosers = self.network(following) if self.settings.double else values
+        rewards, terminated = map(torch.from_numpy, (sample.transitions.rewards, sample.transitions.terminated))
+        return targets(rewards, terminated, values, choosers, self.settings.discount)
+
+
+def _network(inputs: int, outputs: int, hidden: tuple[int, ...], seed: int) -> nn.Sequential:
+    """Linear layers with ReLU between them; the same seed gives the same weights and moves no other random number."""
+    widths = (inputs, *hidden)
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+def _rows(observations: Floats) -> Tensor:
+    """Observations (B, …) as rows (B, numbers)."""
+    return torch.from_numpy(observations.reshape(len(observations), -1))
