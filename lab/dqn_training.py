@@ -25,6 +25,8 @@ from lab.schedules import linear
 from rlhf.errors import UserError
 
 Make = Callable[[], gymnasium.Env]
+Seeds = list[int | None]
+"""As Gymnasium takes them; here none is None."""
 LONGEST = 10_000
 """Steps after which an episode is evaluated no further, for tasks without a time limit."""
 TRAINING, DRAWING, CHECKING, EVALUATING = range(4)
@@ -58,7 +60,7 @@ def train(make: Make, settings: Settings, steps: int, seed: int, checks: int = 2
     Args:
         make: makes an environment; its observations are numbers (Box), its actions Discrete.
         settings: of the learning.
-        steps: of all environments together.
+        steps: of all environments together, rounded down to what they make side by side; at least `checks`.
         seed: of everything random.
         checks: how often the policy is checked, in tenths of `episodes`, at equal distances, at the end too.
         episodes: of the evaluation.
@@ -66,11 +68,12 @@ def train(make: Make, settings: Settings, steps: int, seed: int, checks: int = 2
     Raises:
         UserError: the environment's spaces are of another kind.
     """
-    with _one_thread(), _Collector(make, settings.environments, seeds(seed, TRAINING)) as world:
+    steps -= steps % settings.environments
+    with _one_thread(), Collector(make, settings.environments, seeds(seed, TRAINING)) as world:
         learner = Learner(world.observation_size, world.actions, settings, seed)
         memory = _memory(settings, world.observation_shape, steps)
         curve, best = Curve([], []), -np.inf
-        for done in _learn(learner, memory, world, steps, np.random.default_rng([seed, DRAWING])):
+        for done in learn(learner, memory, world, steps, np.random.default_rng([seed, DRAWING])):
             if done * checks // steps > len(curve.steps):
                 fresh = seeds(seed, CHECKING, done)(max(episodes // 10, 1))
                 curve.steps.append(done)
@@ -81,13 +84,13 @@ def train(make: Make, settings: Settings, steps: int, seed: int, checks: int = 2
         return Run(curve, kept_at, evaluate(make, kept, fresh), evaluate(make, learner, fresh))
 
 
-def evaluate(make: Make, learner: Learner, seeds: list[int]) -> Floats:
+def evaluate(make: Make, learner: Learner, seeds: Seeds) -> Floats:
     """Returns (episodes,) of the greedy policy, an episode for each seed, all side by side."""
     envs = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     returns, running = np.zeros(len(seeds)), np.ones(len(seeds), np.bool_)
-    observations, _ = envs.reset(seed=list(seeds))
+    observations, _ = envs.reset(seed=seeds)
     for _ in range(LONGEST):
-        observations, rewards, terminated, truncated, _ = envs.step(learner.act(np.float32(observations)))
+        observations, rewards, terminated, truncated, _ = envs.step(learner.act(np.asarray(observations, np.float32)))
         returns += rewards * running
         running &= ~(terminated | truncated)
         if not running.any():
@@ -96,13 +99,13 @@ def evaluate(make: Make, learner: Learner, seeds: list[int]) -> Floats:
     return returns.astype(np.float32)
 
 
-def seeds(seed: int, *purpose: int) -> Callable[[int], list[int]]:
+def seeds(seed: int, *purpose: int) -> Callable[[int], Seeds]:
     """As many seeds as asked for, which no other seed or purpose shares."""
     return lambda count: np.random.SeedSequence((seed, *purpose)).generate_state(count).tolist()
 
 
-def _learn(
-    learner: Learner, memory: Replay, world: "_Collector", steps: int, generator: np.random.Generator
+def learn(
+    learner: Learner, memory: Replay, world: "Collector", steps: int, generator: np.random.Generator
 ) -> Iterator[int]:
     """Step, remember, learn; yields the steps made, after each step of all environments and what is learned from it."""
     settings = learner.settings
@@ -131,22 +134,22 @@ def _memory(settings: Settings, observation_shape: tuple[int, ...], steps: int) 
     return Replay(capacity, observation_shape)
 
 
-class _Collector:
+class Collector:
     """Environments side by side that give transitions, without the steps that only reset."""
 
-    def __init__(self, make: Make, count: int, seeds: Callable[[int], list[int]]) -> None:
+    def __init__(self, make: Make, count: int, seeds: Callable[[int], Seeds]) -> None:
         self._envs = SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.NEXT_STEP)
         seen, done = self._envs.single_observation_space, self._envs.single_action_space
         if not (isinstance(seen, spaces.Box) and isinstance(done, spaces.Discrete) and done.start == 0):
-            raise UserError("DQN cannot learn in this environment.", expected="Box observations, Discrete actions from 0",
+            raise UserError("DQN cannot learn here.", expected="Box observations, Discrete actions from 0",
                             found=f"{seen} and {done}", remedy="choose another --environment")  # fmt: skip
         self.observation_shape = seen.shape
         self.observation_size = int(np.prod(seen.shape))
         self.actions = int(done.n)
-        self.observations = np.float32(self._envs.reset(seed=seeds(count))[0])
+        self.observations = np.asarray(self._envs.reset(seed=seeds(count))[0], np.float32)
         self._resetting = np.zeros(count, np.bool_)
 
-    def __enter__(self) -> "_Collector":
+    def __enter__(self) -> "Collector":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,17 +158,17 @@ class _Collector:
     def step(self, actions: NDArray[np.int64]) -> Transitions:
         """Do actions (environments,); the transitions to learn from, none of an environment that was only reset."""
         following, rewards, terminated, truncated, _ = self._envs.step(actions)
-        before, self.observations = self.observations, np.float32(following)
+        before, self.observations = self.observations, np.asarray(following, np.float32)
         real = ~self._resetting
         self._resetting = terminated | truncated
         return Transitions(
-            before[real], actions[real], np.float32(rewards[real]), self.observations[real], terminated[real]
+            before[real], actions[real], rewards[real].astype(np.float32), self.observations[real], terminated[real]
         )
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """On so small a network more threads only wait for each other; and the result would depend on how many there are."""
+    """So small a network gains nothing by more threads, and the result would depend on how many there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
