@@ -31,6 +31,8 @@ class Settings:
     """Of Adam, at the first step."""
     final_learning_rate: float = 0.0
     """Of Adam, at the last step; it falls in a straight line. RL-Zoo: as at the first."""
+    huber: float = 100.0
+    """Errors beyond this count linearly, no longer by their square. RL-Zoo: 1."""
     gradient_norm: float = 10.0
     """A longer gradient is shortened to this."""
     batch: int = 64
@@ -65,6 +67,7 @@ class Settings:
         need(0 <= self.discount < 1, "dqn.discount", "at least 0, less than 1", self.discount)
         need(self.learning_rate > 0, "dqn.learning_rate", "more than 0", self.learning_rate)
         need(self.final_learning_rate >= 0, "dqn.final_learning_rate", "at least 0", self.final_learning_rate)
+        need(self.huber > 0, "dqn.huber", "more than 0", self.huber)
         need(self.gradient_norm > 0, "dqn.gradient_norm", "more than 0", self.gradient_norm)
         for name in ("batch", "environments", "train_every", "updates", "target_every"):
             need(getattr(self, name) >= 1, f"dqn.{name}", "at least 1", getattr(self, name))
@@ -133,7 +136,7 @@ class Learner:
         actions = torch.from_numpy(sample.transitions.actions)[:, None]
         wanted = self._targets(sample)
         values = self.network(observations).gather(1, actions).squeeze(1)
-        losses = nn.functional.smooth_l1_loss(values, wanted, reduction="none")
+        losses = nn.functional.huber_loss(values, wanted, reduction="none", delta=self.settings.huber)
         loss = (losses * torch.from_numpy(sample.weights)).mean()
         self._optimizer.zero_grad()
         loss.backward()

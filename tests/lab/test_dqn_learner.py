@@ -118,6 +118,7 @@ def test_first_weights_follow_the_seed_and_move_no_other_random_number() -> None
         (dict(alpha=-0.1), "--dqn.alpha"),
         (dict(beta=2.0), "--dqn.beta"),
         (dict(warmup=-1), "--dqn.warmup"),
+        (dict(huber=0.0), "--dqn.huber"),
         (dict(gradient_norm=0.0), "--dqn.gradient-norm"),
     ],
 )
