@@ -87,7 +87,7 @@ def greedy(action_values: Array) -> Array:
     return np.eye(action_values.shape[1])[best.argmax(1)]
 
 
-def evaluate(model: Model, policy: Array, gamma: float, tolerance: float = 1e-12) -> Array:
+def evaluate(model: Model, policy: Array, gamma: float, tolerance: float = 1e-14) -> Array:
     """Iterative policy evaluation (section 4.1): the values (S,) of a policy (S, A), swept until none changes more.
 
     Args:
@@ -120,7 +120,7 @@ def solve(model: Model, policy: Array, gamma: float) -> Array:
     return values
 
 
-def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Found:
+def value_iteration(model: Model, gamma: float, tolerance: float = 1e-14) -> Found:
     """Value iteration (section 4.4): v(s) ← max over a of q(s, a), until no value changes more than the tolerance.
 
     Raises:
@@ -130,7 +130,7 @@ def value_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Fou
     return Found(history[-1], greedy(action_values(model, history[-1], gamma)), history)
 
 
-def policy_iteration(model: Model, gamma: float, tolerance: float = 1e-12) -> Found:
+def policy_iteration(model: Model, gamma: float, tolerance: float = 1e-14) -> Found:
     """Policy iteration (section 4.3) from the policy that takes every action as often.
 
     An action is changed only for one that is better by more than 1e-9, else equals would follow one another for ever.

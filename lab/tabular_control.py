@@ -136,6 +136,7 @@ def learn(
     seed: int = 0,
     initial: float = 0.0,
     decay: Schedule = constant(1.0),  # noqa: B008 (a schedule holds no state)
+    bar: bool = True,
 ) -> Learned:
     """Learn by acting, for the same number of episodes in every row.
 
@@ -149,10 +150,11 @@ def learn(
         seed: of actions and coins.
         initial: value of everything at first.
         decay: factor of the step size, over the episodes' progress.
+        bar: show progress.
     """
     learner = _Learner(worlds, method, episodes, np.broadcast_to(alpha, worlds.rows), gamma, seed, initial)
     progress = [episode / max(episodes - 1, 1) for episode in range(episodes)]
-    return learner.run(np.array([epsilon(at) for at in progress]), np.array([decay(at) for at in progress]))
+    return learner.run(np.array([epsilon(at) for at in progress]), np.array([decay(at) for at in progress]), bar)
 
 
 class _Learner:
@@ -166,13 +168,13 @@ class _Learner:
         self.lengths = np.zeros((worlds.rows, episodes), np.int64)
         self.episode = np.zeros(worlds.rows, np.int64)  # that each row is in
 
-    def run(self, epsilon: Array, decay: Array) -> Learned:
+    def run(self, epsilon: Array, decay: Array, show: bool) -> Learned:
         """With ε and the step size's factor in each episode."""
         episodes = len(epsilon)
         rows = np.arange(self.worlds.rows)  # those that have episodes left
         states = self.worlds.reset(rows)
         actions = self._act(rows, states, epsilon[self.episode[rows]])
-        with tqdm(total=len(rows) * episodes, unit=" episodes", leave=False) as bar:
+        with tqdm(total=len(rows) * episodes, unit=" episodes", leave=False, disable=not show) as bar:
             while len(rows):
                 now = self.episode[rows]
                 states, actions, over = self._step(rows, states, actions, epsilon[now], decay[now])
