@@ -151,7 +151,7 @@ def cliff(experiment: Experiment, arguments: Arguments, learned: dict[str, Learn
     experiment.results["cliff walking, greedy returns of Q-learning"] = paths
     curves = {name: one.returns for name, one in learned.items()}
     experiment.figure("cliff", returns(curves, f"Cliff walking, mean of {arguments.runs} runs", (-120, 0)))
-    experiment.figure("cliff-maps", _cliff_maps(learned, world), (1000, 900))
+    experiment.figure("cliff-maps", _cliff_maps(learned, world), (760, 1120))
     for episode, values in enumerate(zip(*(one.returns.mean(0) for one in learned.values()), strict=True)):
         experiment.log({f"cliff/{name}": value for name, value in zip(learned, values, strict=True)}, episode)
 
@@ -163,7 +163,7 @@ def _cliff_maps(learned: dict[str, Learned], world: GridWorld) -> go.Figure:
     tables |= {name: one.q.mean(0) for name, one in learned.items() if name in PUBLISHED}
     hide = np.array([letter in "CG" for letter in world.grid.letters])
     panels = [panel(name, table.max(1), table, FOUR, world.grid.shape, hide) for name, table in tables.items()]
-    return maps(panels, 1, "Cliff walking: values and best moves")
+    return maps(panels, 1, "Cliff walking: values and best moves", 0.04)
 
 
 def step_sizes(experiment: Experiment, interim: dict[str, Learned], asymptotic: dict[str, Learned]) -> None:

@@ -45,20 +45,16 @@ def panel(
 ) -> Map:
     """A map of values (S,) over arrows of the best actions, on `shape` rows and columns; `hide` (S,) are left empty."""
     pointing = arrows(action_values, moves)
-    texts = np.array(["" if hidden else f"{_short(value)}<br>{arrow}"
+    digits = 0 if np.allclose(values, values.round()) else 2 if np.abs(values).max() < 1 else 1
+    texts = np.array(["" if hidden else f"{value:.{digits}f}<br>{arrow}".replace("-", "−")
                       for value, arrow, hidden in zip(values, pointing, hide, strict=True)])  # fmt: skip
     return Map(title, np.where(hide, np.nan, values).reshape(shape), texts.reshape(shape))
 
 
-def _short(value: float) -> str:
-    text = f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
-    return text.replace("-", "−").removesuffix(".0")
-
-
-def maps(panels: Sequence[Map], columns: int, title: str) -> go.Figure:
-    """Heatmaps side by side, each on a scale of its own."""
+def maps(panels: Sequence[Map], columns: int, title: str, gap: float = 0.08) -> go.Figure:
+    """Heatmaps side by side, each on a scale of its own; `gap` is the share of the height between two rows."""
     rows = -(-len(panels) // columns)
-    figure = grid(rows, columns, [one.title for one in panels], horizontal_spacing=0.06, vertical_spacing=0.12)
+    figure = grid(rows, columns, [one.title for one in panels], horizontal_spacing=0.06, vertical_spacing=gap)
     for number, one in enumerate(panels):
         where = dict(row=number // columns + 1, col=number % columns + 1)
         figure.add_heatmap(
@@ -99,7 +95,7 @@ def errors(series: Mapping[str, Array], title: str) -> go.Figure:
                    "RMS error, mean over states and runs", title)  # fmt: skip
     for number, trace in enumerate(figure.data):
         trace.update(line_dash="dash" if "MC" in trace.name else "solid", line_color=PALETTE[number % len(PALETTE)])
-    return figure.update_yaxes(rangemode="tozero")
+    return figure.update_yaxes(rangemode="tozero").update_layout(legend=dict(x=0.99, y=0.99, xanchor="right"))
 
 
 def sensitivity(alphas: Array, interim: Mapping[str, Array], asymptotic: Mapping[str, Array]) -> go.Figure:
@@ -117,9 +113,9 @@ def gambler(found: Found, heads: float) -> go.Figure:
     """Example 4.3: values after some sweeps, and the smallest of the best stakes."""
     figure = grid(1, 2, ["Values", "Stake, the smallest of the best"], horizontal_spacing=0.12)
     capital = list(range(1, len(found.values) - 1))
-    shown = sorted({1, 2, 3, min(32, len(found.history) - 1), len(found.history) - 1})
+    shown = (1, 2, 3, 4, len(found.history) - 1)
     for number, sweep in enumerate(shown):
-        name = f"sweep {sweep}"
+        name = f"after sweep {sweep}"
         figure.add_scatter(x=capital, y=found.history[sweep][1:-1].tolist(), name=name, line_color=PALETTE[number],
                            row=1, col=1)  # fmt: skip
     stakes = found.policy.argmax(1)[1:-1] + 1

@@ -60,7 +60,7 @@ def plan(experiment: Experiment) -> None:
         found = value_iteration(model_of(gymnasium.make("FrozenLake-v1")), gamma)
         experiment.claim(f"FrozenLake-v1, V*(0) at γ = {gamma:g}", float(found.values[0]), within(value, 5e-6),
                          "the linear system of the optimal policy", f"{value}")  # fmt: skip
-    experiment.figure("maps", maps(_panels(), 2, "Values and best moves"), (1100, 1000))
+    experiment.figure("maps", maps(_panels(), 2, "Values and best moves; none where all are as good"), (1000, 980))
 
 
 def _gridworlds(experiment: Experiment) -> None:
@@ -94,7 +94,7 @@ def _panels() -> list[Map]:
     worth = evaluate(small, uniform(small), 1.0)
     return [
         panel("4×4: the random policy, arrows greedy on it", worth, action_values(small, worth, 1.0), FOUR, (4, 4),
-              np.zeros(16, bool)),
+              small.ends),
         _optimal("5×5, γ = 0.9", jumps, 0.9, FOUR, (5, 5)),
         _optimal("FrozenLake-v1, γ = 0.99", lake, 0.99, LAKE_MOVES, (4, 4)),
         _optimal("Windy grid, γ = 1", GridWorld(gridworld.WINDY).model, 1.0, FOUR, gridworld.WINDY.shape),
