@@ -105,6 +105,7 @@ def predict(
     gamma: float = 1.0,
     seed: int = 0,
     limit: int = 100_000,
+    bar: bool = True,
 ) -> Array:
     """Values before and after each episode, (episodes + 1, N, S).
 
@@ -118,6 +119,7 @@ def predict(
         gamma: discount.
         seed: of the actions.
         limit: steps of one episode.
+        bar: show progress.
 
     Raises:
         UserError: an episode does not end.
@@ -126,7 +128,7 @@ def predict(
     values = np.tile(np.asarray(initial, float), (worlds.rows, 1))
     visits = np.zeros(values.shape, np.int64)
     history = [values.copy()]
-    for _ in tqdm(range(episodes), unit=" episodes", leave=False):
+    for _ in tqdm(range(episodes), unit=" episodes", leave=False, disable=not bar):
         rule(values, visits, play(worlds, policy, random, limit), alpha, gamma)
         history.append(values.copy())
     return np.stack(history)
