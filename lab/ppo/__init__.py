@@ -1,0 +1,4 @@
+"""PPO for Gymnasium: actions discrete and continuous, on the arithmetic that also trains the language model.
+
+python -m lab.ppo --help
+"""

@@ -1,0 +1,105 @@
+"""What PPO is given: one frozen dataclass, and the settings of the four tasks.
+
+settings = TASKS["CartPole-v1"].settings
+replace(settings, steps=20_000)                     # dataclasses.replace
+
+The tasks' settings start from those of RL-Baselines3-Zoo (github.com/DLR-RM/rl-baselines3-zoo, hyperparams/ppo.yml);
+what differs says why.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.experiment import Range, at_least
+from lab.schedules import Schedule, constant, cosine, linear
+
+Course = Literal["constant", "linear", "cosine"]
+COURSES: dict[Course, Callable[[float], Schedule]] = {
+    "constant": constant,
+    "linear": lambda start: linear(start, 0.0),
+    "cosine": lambda start: cosine(start, 0.0),
+}
+"""How a setting goes on from its start: level, or down to 0 at the end of training."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of PPO."""
+
+    steps: int = 100_000
+    """Of all environments together."""
+    environments: int = 8
+    horizon: int = 128
+    """Steps of each environment between two updates."""
+    batch: int = 64
+    """Steps of a minibatch."""
+    epochs: int = 10
+    """Passes over the steps at each update."""
+    gamma: float = 0.99
+    """Discount a step."""
+    lam: float = 0.95
+    """λ of generalised advantage estimation."""
+    learning_rate: float = 3e-4
+    """Of Adam, at the start."""
+    learning_rate_course: Course = "constant"
+    clip: float = 0.2
+    """How far the ratio of probabilities may go from 1, at the start."""
+    clip_course: Course = "constant"
+    value_weight: float = 1.0
+    """Of half the squared error of the values, beside the policy's loss."""
+    entropy_weight: float = 0.0
+    max_norm: float = 0.5
+    """Of the gradient; longer ones are shortened."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the layers of actor and critic, each of which has its own."""
+    normalise: bool = False
+    """Observations to mean 0 and variance 1, rewards to returns of variance 1, both as seen so far."""
+    noise_every: int | None = None
+    """Continuous actions: state-dependent exploration with a new draw every so many steps; 0: at each update only.
+    None: independent noise at each step."""
+    log_std: float = 0.0
+    """Where the logarithm of the noise's deviation starts (continuous actions)."""
+    orthogonal: bool = True
+    """Start from orthogonal weights, small in the last layer of the actor; otherwise from PyTorch's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment, how to learn it, and what must come out."""
+
+    settings: Settings
+    wanted: Range
+    """Mean return of 100 evaluation episodes."""
+    each: bool
+    """Whether every seed must reach that, or the median of the seeds."""
+    published: str
+    source: str
+
+
+ZOO = "RL-Baselines3-Zoo, benchmark.md, PPO (one run)"
+CLEANRL = "CleanRL docs, ppo.py"
+
+TASKS = {
+    "CartPole-v1": Task(
+        Settings(steps=100_000, environments=8, horizon=32, batch=256, epochs=20, gamma=0.98, lam=0.8,
+                 learning_rate=1e-3, learning_rate_course="linear", clip_course="linear"),
+        at_least(475), True, "500.0 after 100k steps; 488.8 ± 18.4", f"{ZOO}; {CLEANRL}",
+    ),
+    "Acrobot-v1": Task(
+        Settings(steps=200_000, environments=16, horizon=256, batch=64, epochs=4, gamma=0.99, lam=0.94,
+                 normalise=True),
+        at_least(-100), True, "−73.5 after 1M steps; −82.5 ± 5.9", f"{ZOO}; {CLEANRL}",
+    ),
+    "Pendulum-v1": Task(
+        Settings(steps=100_000, environments=4, horizon=1024, batch=64, epochs=10, gamma=0.9, lam=0.95,
+                 learning_rate=1e-3, noise_every=4),
+        at_least(-200), False, "−172.2 after 100k steps", ZOO,
+    ),
+    "MountainCarContinuous-v0": Task(
+        Settings(steps=20_000, environments=1, horizon=8, batch=256, epochs=10, gamma=0.9999, lam=0.9,
+                 learning_rate=7.77e-5, clip=0.1, value_weight=0.38, entropy_weight=0.00429,
+                 max_norm=5.0, normalise=True, noise_every=0, log_std=-3.29, orthogonal=False),
+        at_least(88), False, "88.3 after 20k steps", ZOO,
+    ),
+}  # fmt: skip
