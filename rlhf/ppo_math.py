@@ -68,7 +68,7 @@ def generalized_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Advantages and returns, both (B, T) and 0 on padding, by GAE (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
-    Without `ends`, `values[:, t]` is the value before token t; behind the last real token the episode is over (value 0).
+    `values[:, t]` is the value before token t; behind the last real token the episode is over (value 0) without `ends`.
 
     With `ends`, a row is several episodes of an environment that resets itself on the step after an episode's last
     (Gymnasium's AutoresetMode.NEXT_STEP): mask is False on that step, from the state in which the episode ended to the

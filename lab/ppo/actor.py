@@ -1,4 +1,4 @@
-"""Acting without PyTorch: the actor's network in NumPy, in the same memory, some ten times faster for a few observations.
+"""Acting without PyTorch: the actor's network in NumPy, on the same memory, quicker for a few observations.
 
 actor = Actor(policy, Discrete(2), environments=8, settings, rng)
 actor.renew()                             # before each rollout

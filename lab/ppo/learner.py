@@ -25,7 +25,6 @@ from lab.ppo.rollout import Collector, Episode, Rollout
 from lab.ppo.settings import COURSES, Settings
 from rlhf.ppo_math import ClippedLoss, Ends, generalized_advantages, policy_loss, value_loss, whiten
 
-
 SEEDS_APART = 10_000
 """Environments that are trained in count their seeds up from this times the seed."""
 

@@ -75,8 +75,9 @@ class GaussianHead(nn.Module):
 class StateDependentHead(nn.Module):
     """Generalised state-dependent exploration (Raffin et al. 2021, arXiv 2005.05719, section 3).
 
-    The noise of an action is E⊤h: h (width,) are the features of the state, E (width, A) is drawn once for many steps from
-    normal distributions of deviation σ. So the same state gets the same noise, and that has variance Σ hᵢ²·σᵢⱼ² (eq. 7).
+    The noise of an action is E⊤h: h (width,) are the features of the state, E (width, A) is drawn once for many steps
+    from normal distributions of deviation σ (width, A). So a state gets the same noise whenever it is met meanwhile;
+    over all draws, that of action j has variance Σᵢ hᵢ²·σᵢⱼ².
     """
 
     def __init__(self, width: int, actions: int, log_std: float) -> None:
