@@ -12,16 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
-from gymnasium.wrappers.vector import FlattenObservation
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.ppo.actor import Actor
 from lab.ppo.normalise import Observations, Rewards
 from lab.ppo.policy import Policy
-from lab.ppo.rollout import Collector, Episode, Rollout
+from lab.ppo.rollout import Collector, Episode, Rollout, prepared
 from lab.ppo.settings import COURSES, Settings
 from rlhf.ppo_math import ClippedLoss, Ends, generalized_advantages, policy_loss, value_loss, whiten
 
@@ -153,12 +151,6 @@ class Training:
     episodes: list[Episode]
 
 
-def flat(environments: VectorEnv) -> VectorEnv:
-    """The environments, with observations of one axis."""
-    space = environments.single_observation_space
-    return environments if isinstance(space, Box) and len(space.shape) == 1 else FlattenObservation(environments)
-
-
 def train(
     environments: VectorEnv,
     settings: Settings,
@@ -176,7 +168,7 @@ def train(
     Raises:
         UserError: actions of a kind that is not known, or environments that reset themselves in another way.
     """
-    environments = flat(environments)
+    environments = prepared(environments)
     actions, size = environments.single_action_space, environments.single_observation_space.shape
     assert size is not None
     policy = Policy(size[0], actions, settings, seed)

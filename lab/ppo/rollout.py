@@ -11,7 +11,9 @@ episode ended, whose value stands for what an episode that was cut short would s
 from typing import NamedTuple
 
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import FlattenObservation
 from numpy.typing import NDArray
 
 from lab.ppo.actor import Actor
@@ -50,7 +52,7 @@ class Collector:
     """Steps environments.
 
     Args:
-        environments: observations of one axis; they reset themselves on the next step.
+        environments: as `prepared`.
         actor: draws actions.
         observations: what the policy sees of them.
         settings: the horizon.
@@ -59,18 +61,11 @@ class Collector:
     Attributes:
         steps: so far, of all environments together, resets included.
         episodes: those that ended.
-
-    Raises:
-        UserError: the environments reset themselves in another way.
     """
 
     def __init__(
         self, environments: VectorEnv, actor: Actor, observations: Observations, settings: Settings, seed: int
     ) -> None:
-        mode = environments.metadata.get("autoreset_mode")
-        if mode != AutoresetMode.NEXT_STEP:
-            raise UserError("The environments reset themselves in a way that PPO does not know.",
-                            expected="metadata['autoreset_mode'] AutoresetMode.NEXT_STEP", found=str(mode))  # fmt: skip
         self._environments, self._actor, self._observations = environments, actor, observations
         self._now, _ = environments.reset(seed=seed)
         self._over = np.zeros(environments.num_envs, bool)
@@ -101,6 +96,20 @@ class Collector:
         if self._over.any():
             self.episodes += [Episode(self.steps, float(reward)) for reward in self._sums[self._over]]
             self._sums[self._over] = 0
+
+
+def prepared(environments: VectorEnv) -> VectorEnv:
+    """The environments, with observations of one axis.
+
+    Raises:
+        UserError: they reset themselves in another way than on the step after an episode's last.
+    """
+    mode = environments.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.NEXT_STEP:
+        raise UserError("The environments reset themselves in a way that PPO does not know.",
+                        expected="metadata['autoreset_mode'] AutoresetMode.NEXT_STEP", found=str(mode))  # fmt: skip
+    space = environments.single_observation_space
+    return environments if isinstance(space, Box) and len(space.shape) == 1 else FlattenObservation(environments)
 
 
 def _empty(environments: VectorEnv, horizon: int) -> Rollout:
