@@ -149,6 +149,8 @@ class Training:
 
     agent: Agent
     episodes: list[Episode]
+    steps: int
+    """That were taken, those that only reset an environment left out."""
 
 
 def train(
@@ -185,4 +187,4 @@ def train(
         learner.update(rollout, paid, done / updates)
         if tell:
             tell(collector.steps, learner.figures)
-    return Training(Agent(policy, observations, actor), collector.episodes)
+    return Training(Agent(policy, observations, actor), collector.episodes, collector.steps - collector.resets)

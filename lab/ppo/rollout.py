@@ -60,6 +60,7 @@ class Collector:
 
     Attributes:
         steps: so far, of all environments together, resets included.
+        resets: among them.
         episodes: those that ended.
     """
 
@@ -71,7 +72,7 @@ class Collector:
         self._over = np.zeros(environments.num_envs, bool)
         self._sums = np.zeros(environments.num_envs)
         self._rollout = _empty(environments, settings.horizon)
-        self.steps = 0
+        self.steps = self.resets = 0
         self.episodes: list[Episode] = []
 
     def collect(self) -> Rollout:
@@ -88,6 +89,7 @@ class Collector:
             self._over = terminated | truncated
             self._count(rewards)
         kept.observations[-1] = seen(self._now)
+        self.resets += int((~kept.mask).sum())
         return kept
 
     def _count(self, rewards: NDArray) -> None:
