@@ -1,4 +1,4 @@
-"""The figures of `python -m lab.ppo`: how returns grew while learning, and what each seed ended with."""
+"""PPO's figures: how returns grew while learning, what each seed ended with, and how much settings matter."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,12 @@ import plotly.graph_objects as go
 from lab.drawing import PALETTE, grid
 from lab.ppo.runs import Run
 from lab.ppo.settings import TASKS
+from lab.ppo.study import Swept
 
 SIZE = (960, 680)
 """Of four panels, in pixels."""
+NAMES = {"learning_rate": "Learning rate", "clip": "Clip", "lam": "λ"}
+"""Of settings, as a figure calls them."""
 Runs = Mapping[str, Sequence[Run]]
 """Task → one run for each seed."""
 
@@ -69,3 +72,24 @@ def _with_bars(figure: go.Figure, runs: Runs, title: str) -> go.Figure:
         figure.add_hline(TASKS[task].wanted.low, line_dash="dash", line_color=PALETTE[1], row=row, col=column)
     figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
     return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.1, x=0.5, xanchor="center"))
+
+
+def sensitivity(found: Swept, task: str) -> go.Figure:
+    """Mean evaluation return for each value of each setting: every seed, and their median as a line."""
+    names = [NAMES.get(name, name) for name in found]
+    figure = grid(1, len(found), names, shared_yaxes=True, horizontal_spacing=0.04)
+    for column, values in enumerate(found.values(), 1):
+        means = {f"{value:g}": [np.mean(run.evaluation) for run in of] for value, of in values.items()}
+        points = [(value, mean) for value, each in means.items() for mean in each]
+        figure.add_scatter(
+            x=[value for value, _ in points], y=[mean for _, mean in points], mode="markers", name="one seed",
+            marker=dict(color=PALETTE[5], size=8), showlegend=column == 1, row=1, col=column,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=list(means), y=[np.median(each) for each in means.values()], mode="lines", name="median of the seeds",
+            line_color=PALETTE[0], showlegend=column == 1, row=1, col=column,
+        )  # fmt: skip
+    figure.update_xaxes(type="category").update_yaxes(title_text="Return without exploration", row=1, col=1)
+    return figure.update_layout(
+        title=f"{task}: one setting changed at a time", legend=dict(orientation="h", y=-0.15, x=0.5, xanchor="center")
+    )
