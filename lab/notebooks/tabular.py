@@ -38,7 +38,7 @@ from lab.dynamic_programming import (
 )
 from lab.gridworld import FOUR, Grid, GridWorld
 from lab.schedules import constant, exponential, linear
-from lab.tabular_control import METHODS, learn
+from lab.tabular_control import METHODS, Learned, learn
 from lab.tabular_figures import errors, gambler, maps, panel, returns, sensitivity
 from lab.tabular_planning import greedy_return
 from lab.tabular_prediction import RULES, predict
@@ -154,7 +154,7 @@ errors({f"{rule}, α = {alpha}": rms(rule, alpha) for rule, alpha in settings}, 
 
 
 # %%
-def cliff(method: str, runs: int, episodes: int, alpha: float | np.ndarray):
+def cliff(method: str, runs: int, episodes: int, alpha: float | np.ndarray) -> Learned:
     """Learn on the cliff of example 6.6."""
     worlds = copies(lambda: gymnasium.make("lab/CliffWalking-v0"), runs, seed=0)
     return learn(worlds, METHODS[method], episodes, alpha, constant(0.1), bar=False)
@@ -216,6 +216,6 @@ returns(curves, "FrozenLake: Q-learning under schedules of ε", (0, 0.8), 100).u
 ).show()
 
 # %%
-progress = np.linspace(0, 1, 101)
+progress = np.linspace(0, 1, 101).tolist()
 lines({name: (progress, [schedule(at) for at in progress]) for name, schedule in schedules.items()}, "Progress", "ε",
       "The schedules").show()  # fmt: skip
