@@ -155,7 +155,13 @@ def gamblers_problem(heads: float = 0.4, goal: int = 100) -> Model:
     Args:
         heads: probability that the stake is won.
         goal: capital that gives reward 1 and ends.
+
+    Raises:
+        UserError: there is no such coin, or nothing to stake.
     """
+    if not 0 <= heads <= 1 or goal < 2:
+        raise UserError("There is no such gambler's problem.", expected="heads from 0 to 1, a goal of 2 or more",
+                        found=f"heads {heads:g}, goal {goal}")  # fmt: skip
     table: dict[int, dict[int, list[Outcome]]] = {}
     for capital in range(goal + 1):
         table[capital] = {}

@@ -82,6 +82,7 @@ class Grid:
         _need(len(self.wind) in (0, *widths), "as many winds as columns", self.wind)
         _need(0 <= self.slip <= 1, "a slip from 0 to 1", self.slip)
         _need(len(self.moves) > 0, "at least one move", self.moves)
+        _need(not {WALL, CLIFF, START} & {*self.ends}, "ends other than #, C and S", self.ends)
         _need(START in self.letters or CLIFF not in self.letters, "a start S to come back to from cliffs", self.map)
         for start, (target, _) in self.jumps.items():
             _need(start in self.letters, f"a cell {start} on the map, from which it jumps", self.map)

@@ -142,7 +142,8 @@ class ByTable:
                 self._upto[cell] = np.cumsum(probabilities)
                 self._following[cell], self._rewards[cell], self._ends[cell] = following, rewards, ends
                 self._upto[state, action, len(outcomes) - 1 :] = 1.0  # whatever a sum of thirds rounds to
-        self._starts, self._limit = np.cumsum(starts) / starts.sum(), limit
+        self._starts, self._limit = np.cumsum(starts), limit
+        self._starts[np.flatnonzero(starts)[-1] :] = 1.0  # here too
         self._random = np.random.default_rng(seed)
         self._now, self._steps = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
 

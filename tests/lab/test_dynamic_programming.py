@@ -94,6 +94,12 @@ def test_a_fair_game_is_worth_the_capital():
     assert found.values[1:-1].tolist() == pytest.approx([capital / 10 for capital in range(1, 10)])
 
 
+@pytest.mark.parametrize("wrong", [dict(heads=1.5), dict(goal=1)])
+def test_no_such_game_is_refused(wrong):
+    with pytest.raises(UserError, match="no such gambler"):
+        gamblers_problem(**wrong)
+
+
 def test_states_that_end_give_nothing_whatever_their_table_says():
     model = model_of({0: {0: [(1.0, 1, 2.0, True)]}, 1: {0: [(1.0, 0, 5.0, False)]}})
     assert model.ends.tolist() == [False, True]

@@ -149,6 +149,7 @@ def test_the_map_is_drawn_with_the_agent():
     (dict(map=("..",), wind=(1,)), "as many winds"), (dict(map=("..",), slip=1.5), "slip from 0 to 1"),
     (dict(map=(".C",)), "start S"), (dict(map=("A.",), jumps={"A": ("a", 1.0)}), "one cell a"),
     (dict(map=("..",), jumps={"A": (".", 1.0)}), "cell A"), (dict(map=("..",), moves=()), "one move"),
+    (dict(map=("S.",), ends="S"), "ends other than"),
 ])  # fmt: skip
 def test_a_map_or_rules_that_make_no_world_are_refused(rules, word):
     with pytest.raises(UserError, match=word):

@@ -66,7 +66,9 @@ def test_an_end_at_the_limit_is_an_end():
 
 def test_thirds_never_lead_outside_the_table():
     outcomes = [(1 / 3, state, 0.0, False) for state in range(3)]
-    worlds = ByTable({state: {0: outcomes, 1: [(1.0, 2, 0.0, False)]} for state in range(3)}, np.ones(3), 50_000, 0)
+    worlds = ByTable(
+        {state: {0: outcomes, 1: [(1.0, 2, 0.0, False)]} for state in range(3)}, np.full(3, 1 / 3), 50_000, 0
+    )
     rows = np.arange(50_000)
     worlds.reset(rows)
     assert set(worlds.step(rows, np.ones(50_000, int)).states) == {2}
