@@ -34,7 +34,7 @@ PHASES = {
     "test": ("rlhf.phases.evaluate", "compare the systems that are there; leaves DIR/report (html, md, json)"),
     "chat": ("rlhf.phases.chat", "talk to a version in the terminal; --prompts FILE --out FILE: a batch"),
     "serve": ("rlhf.phases.serve", "chat, duels and a monitor in the browser, and an OpenAI-compatible API"),
-    "feedback": ("rlhf.phases.feedback", "count people's judgements; export FILE, import FILE"),
+    "feedback": ("rlhf.phases.feedback", "count people's judgements; export FOLDER, import FILE"),
     "improve": ("rlhf.phases.improve", "train reward model and policy on new judgements; registers a challenger"),
     "versions": ("rlhf.phases.versions", "list; promote NAME, rollback, compare A B"),
     "all": ("rlhf.phases.pipeline", "base to test in turn, and PPO without SFT for comparison"),

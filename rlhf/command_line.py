@@ -46,7 +46,7 @@ def parse_arguments(argv: list[str], phases: dict[str, str]) -> argparse.Namespa
     """
     parser = Parser(
         prog="main.py",
-        description=HELP + "\n".join(f"  {name:8}{text}" for name, text in phases.items()),
+        description=HELP + "\n".join(f"  {name:10}{text}" for name, text in phases.items()),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -21,6 +21,9 @@ LOGGED = {
 WARNED = ("`gradient_checkpointing` is deprecated", "`is_gradient_checkpointing` is deprecated")
 """TRL's own use of names that transformers has renamed."""
 
+DELETED = r"Adapter .* was active which is now deleted"
+"""peft's, where a version is taken out of the server; which adapter is active is set before each use."""
+
 
 class _Without(logging.Filter):
     """Lets everything through but what a regular expression is found in; colours do not count."""
@@ -39,4 +42,5 @@ def silence() -> None:
         logging.getLogger(name).addFilter(_Without(pattern))
     for text in WARNED:
         warnings.filterwarnings("ignore", message=text, category=FutureWarning)
+    warnings.filterwarnings("ignore", message=DELETED, category=UserWarning)
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")

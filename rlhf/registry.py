@@ -74,7 +74,7 @@ class Registry:
             raise UserError(
                 f"{self.run_folder} holds no version that could answer.",
                 expected=f"a result of phase {' or '.join(RESULTS)}",
-                remedy="run: python main.py --phase all, with the same --config and --output",
+                remedy="check --output; or run: python main.py --phase all, with the same --config and --output",
             )
         return found[0]
 

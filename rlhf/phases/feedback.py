@@ -24,15 +24,26 @@ def run_phase(run: Run) -> dict[str, int]:
             found=" ".join(words),
             remedy=f"for example: {run.command('feedback')} export feedback/",
         )
-    with FeedbackStore(path, create=words[:1] == ("import",)) as store:
+    comes = words[:1] == ("import",)
+    if comes:
+        _check_import(path, Path(words[1]).expanduser())
+    with FeedbackStore(path, create=comes) as store:
         if words[:1] == ("export",):
             print(export(store, Path(words[1]).expanduser()))
-        elif words[:1] == ("import",):
+        elif comes:
             print(import_feedback(store, Path(words[1]).expanduser()))
         counts = store.counts()
         if not words:
             _tell(store, counts)
     return counts
+
+
+def _check_import(store: Path, file: Path) -> None:
+    """Refuse before a store is made; say where one is made."""
+    if not file.is_file():
+        raise UserError(f"There is no file {file} to import.", remedy="check the path")
+    if not store.exists():
+        print(f"{store} is new: check --output if you expected judgements there")
 
 
 def _tell(store: FeedbackStore, counts: dict[str, int]) -> None:

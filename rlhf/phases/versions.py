@@ -73,11 +73,11 @@ def roll_back(run: Run, registry: Registry) -> str:
 def compare(run: Run, registry: Registry, one: str, other: str) -> str:
     """Where one was made from the other, how they did on the same prompts; else each one's own numbers. And duels."""
     a, b = registry.get(one), registry.get(other)
-    parts = ["\n".join(aligned(_side_by_side(a, b)))]
-    for child, parent in ((a, b), (b, a)):
-        if child.parent == parent.name and child.metrics:
-            parts += ["On the same held-out prompts and pairs:\n" + duel_table(child.metrics, child.name, parent.name),
-                      verdict(child.metrics, child.name, parent.name)]  # fmt: skip
+    kin = [(c, p) for c, p in ((a, b), (b, a)) if c.parent == p.name and c.metrics]
+    parts = ["\n".join(aligned([*_side_by_side(a, b), *([] if kin else _metrics(a, b))]))]
+    for child, parent in kin:
+        parts += ["On the same held-out prompts and pairs:\n" + duel_table(child.metrics, child.name, parent.name),
+                  verdict(child.metrics, child.name, parent.name)]  # fmt: skip
     parts += _standings(run)
     return "\n\n".join(parts)
 
@@ -86,9 +86,16 @@ def _side_by_side(a: Version, b: Version) -> list[list[str]]:
     rows = [["", a.name, b.name]]
     rows += [[key, str(getattr(a, key) or "–"), str(getattr(b, key) or "–")]
              for key in ("state", "parent", "created", "folder", "reward")]  # fmt: skip
-    rows += [["new pairs", _pairs(a), _pairs(b)], ["replayed pairs", _count(a, "replayed"), _count(b, "replayed")]]
+    return rows + [
+        ["new pairs", _pairs(a), _pairs(b)],
+        ["replayed pairs", _count(a, "replayed"), _count(b, "replayed")],
+    ]
+
+
+def _metrics(a: Version, b: Version) -> list[list[str]]:
+    """Each one's own; they were not measured on the same prompts."""
     names = [name for name in {**a.metrics, **b.metrics} if "/" not in name]
-    return rows + [[name, _number(a.metrics.get(name)), _number(b.metrics.get(name))] for name in names]
+    return [[name, _number(a.metrics.get(name)), _number(b.metrics.get(name))] for name in names]
 
 
 def _standings(run: Run) -> list[str]:

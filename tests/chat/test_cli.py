@@ -60,7 +60,7 @@ def test_replies_go_to_one_stream_and_notes_to_another(world):
 
 def test_help_and_an_unknown_command(world):
     _, notes = world.talk("help", "/hlp")
-    assert "/system TEXT" in notes and "did you mean help?" in notes and world.said == []
+    assert "/system TEXT" in notes and "did you mean /help?" in notes and world.said == []
 
 
 def test_a_conversation_is_saved_and_taken_up_again(world):

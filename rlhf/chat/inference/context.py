@@ -54,7 +54,7 @@ def fit_context(
         PromptTooLong: system turn and last turn alone are too long.
         UserError: no messages, or an empty one.
     """
-    if not messages or messages[-1].role != "user":
+    if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
         raise UserError("There is nothing to reply to.", expected="a conversation that ends with a user's message")
     opening, turns = (messages[:1], messages[1:]) if messages[0].role == "system" else ((), messages)
     starts = [place for place, turn in enumerate(turns) if turn.role == "user"]

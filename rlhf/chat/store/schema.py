@@ -132,7 +132,7 @@ def prepare(path: Path, create: bool = True) -> None:
             raise UserError(
                 f"There is no feedback store {path}.",
                 expected="a database that the chat has written",
-                remedy="collect some feedback: python main.py --phase serve",
+                remedy="check --output; or collect some feedback: python main.py --phase serve, with the same --output",
             )
         _create(path)
     version = _version(path)

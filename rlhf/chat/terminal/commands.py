@@ -76,7 +76,8 @@ def _slashed(text: str) -> Order:
     if name not in _BY_NAME:
         raise UserError(
             f"There is no command /{first}.",
-            remedy=f"{nearest(name, _BY_NAME)}; help lists them, // begins a message with a slash",
+            remedy=f"{nearest(f'/{name}', [f'/{known}' for known in _BY_NAME])} "
+            "(help lists them; // begins a message with a slash)",
         )
     return Order(name, rest.strip())
 

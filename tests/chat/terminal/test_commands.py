@@ -46,7 +46,7 @@ def test_orders_and_messages(line, wanted):
 
 
 def test_an_unknown_order_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match=r"no command /sytem.*\n.*did you mean system\?"):
+    with pytest.raises(UserError, match=r"no command /sytem.*\n.*did you mean /system\?"):
         parse("/sytem x")
 
 
