@@ -126,23 +126,25 @@ def main(arguments: Arguments) -> None:
         raise UserError("There is no such environment.", expected="an environment of Gymnasium",
                         found=str(error), remedy="--environment CartPole-v1") from None  # fmt: skip
     with Experiment("dqn", arguments) as experiment:
+        names: list[str] = list(arguments.variants)
         settings = [replace(arguments.dqn, **VARIANTS[name]) for name in arguments.variants]
-        names: tuple[str, ...] = arguments.variants
         series = dict(zip(names, runs(arguments, settings, "DQN"), strict=True))
         claims(experiment, arguments, series[names[0]])
-        for name, several in series.items():
-            experiment.results[name] = [_plain(one) for one in several]
-        for step, mean in zip(several[0].curve.steps, _mean_curve(series[names[0]]), strict=True):
-            experiment.log({"return": mean}, step=step)
+        experiment.results.update({name: [_plain(one) for one in several] for name, several in series.items()})
+        _log(experiment, series)
         goal = GOALS.get(arguments.environment, (None, ""))[0]
         where = f"{arguments.environment}, {arguments.seeds} seeds"
-        experiment.figure("learning", curves({arguments.variants[0]: series[names[0]]}, where))
+        experiment.figure("learning", curves({names[0]: series[names[0]]}, where))
         experiment.figure("variants", curves(series, where))
         experiment.figure("endings", endings(series, goal, where))
 
 
-def _mean_curve(several: list[Run]) -> list[float]:
-    return np.mean([one.curve.means for one in several], 0).tolist()
+def _log(experiment: Experiment, series: dict[str, list[Run]]) -> None:
+    """The mean over seeds of every check."""
+    steps = next(iter(series.values()))[0].curve.steps
+    for number, step in enumerate(steps):
+        means = {f"return/{name}": np.mean([one.curve.means[number] for one in runs]) for name, runs in series.items()}
+        experiment.log({name: float(mean) for name, mean in means.items()}, step)
 
 
 def _plain(one: Run) -> dict[str, Any]:
