@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 
 from lab.dqn_learner import Settings
 from lab.dqn_training import Run, train
-from lab.drawing import PALETTE, bands
+from lab.drawing import PALETTE, bands, grid
 from lab.experiment import Experiment, Options, at_least, command_line, need
 from lab.parallel import spread
 from rlhf.errors import UserError
@@ -92,6 +92,17 @@ def curves(series: dict[str, list[Run]], title: str) -> go.Figure:
     return figure.update_layout(legend=dict(orientation="h", yanchor="bottom", y=1.0, xanchor="right", x=1.0))
 
 
+def panels(series: dict[str, list[Run]], title: str) -> go.Figure:
+    """`curves` of each variant, side by side on the same axes."""
+    rows = (len(series) + 1) // 2
+    figure = grid(rows, 2, list(series), shared_xaxes="all", shared_yaxes="all", vertical_spacing=0.12)
+    for number, (name, several) in enumerate(series.items()):
+        for trace in curves({name: several}, "").data:
+            figure.add_trace(trace, row=number // 2 + 1, col=number % 2 + 1)
+    figure.update_xaxes(title_text="Steps", row=rows).update_yaxes(title_text="Return", col=1)
+    return figure.update_layout(title=title, showlegend=False)
+
+
 def endings(series: dict[str, list[Run]], goal: float | None, title: str) -> go.Figure:
     """A dot for each seed: the mean return of the policy kept, and beside it of the last one."""
     figure = go.Figure()
@@ -106,6 +117,7 @@ def endings(series: dict[str, list[Run]], goal: float | None, title: str) -> go.
             goal, line_dash="dot", annotation_text=f"asked for: {goal:g}", annotation_position="bottom left"
         )
     figure.update_layout(legend=dict(orientation="h", yanchor="bottom", y=1.0, xanchor="right", x=1.0))
+    figure.update_xaxes(range=[-0.5, len(series) - 0.5])  # room for the names at both ends
     return figure.update_layout(template="lab", title=title, yaxis_title="Mean return", hovermode="closest")
 
 
@@ -134,9 +146,9 @@ def main(arguments: Arguments) -> None:
         _log(experiment, series)
         goal = GOALS.get(arguments.environment, (None, ""))[0]
         where = f"{arguments.environment}, {arguments.seeds} seeds"
-        experiment.figure("learning", curves({names[0]: series[names[0]]}, where))
-        experiment.figure("variants", curves(series, where))
-        experiment.figure("endings", endings(series, goal, where))
+        experiment.figure("learning", curves({names[0]: series[names[0]]}, f"{where}: learning"))
+        experiment.figure("variants", panels(series, f"{where}: mean, worst and best"), (860, 640))
+        experiment.figure("endings", endings(series, goal, f"{where}: a dot for each"))
 
 
 def _log(experiment: Experiment, series: dict[str, list[Run]]) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from IPython.display import display
 
-from lab.dqn import VARIANTS, Arguments, curves, endings, runs
+from lab.dqn import VARIANTS, Arguments, endings, panels, runs
 from lab.dqn_learner import Settings
 from lab.drawing import lines
 from lab.replay import PrioritisedReplay, Transitions
@@ -84,7 +84,7 @@ names: list[str] = list(ARGUMENTS.variants)
 series = dict(
     zip(names, runs(ARGUMENTS, [replace(ARGUMENTS.dqn, **VARIANTS[n]) for n in ARGUMENTS.variants], "DQN"), strict=True)
 )
-curves(series, "CartPole-v1")
+panels(series, "CartPole-v1: mean, worst and best seed")
 
 # %% [markdown]
 # ## Results
