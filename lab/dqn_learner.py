@@ -23,8 +23,8 @@ from lab.replay import Floats, Sample
 class Settings:
     """What is learned and how. The defaults are RL-Zoo's for CartPole-v1, but for what says otherwise."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the network's hidden layers."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the network's hidden layers. RL-Zoo: 256, 256."""
     discount: float = 0.99
     """γ: what a reward is worth one step later."""
     learning_rate: float = 2.3e-3
@@ -47,8 +47,10 @@ class Settings:
     """Steps between two rounds of updates."""
     updates: int = 128
     """Updates a round."""
-    target_every: int = 128
-    """Updates after which the target network becomes a copy of the network."""
+    target_every: int = 1
+    """Updates after which the target network moves towards the network. RL-Zoo: 128."""
+    target_rate: float = 0.01
+    """τ: which part of the way it moves; 1 makes it a copy (Lillicrap et al. 2016). RL-Zoo: 1."""
     exploration_fraction: float = 0.16
     """Part of the steps over which ε falls from 1 to its end."""
     final_exploration: float = 0.04
@@ -71,6 +73,7 @@ class Settings:
         need(self.gradient_norm > 0, "dqn.gradient_norm", "more than 0", self.gradient_norm)
         for name in ("batch", "environments", "train_every", "updates", "target_every"):
             need(getattr(self, name) >= 1, f"dqn.{name}", "at least 1", getattr(self, name))
+        need(0 < self.target_rate <= 1, "dqn.target_rate", "more than 0, at most 1", self.target_rate)
         need(self.warmup >= 0, "dqn.warmup", "at least 0", self.warmup)
         need(self.capacity >= self.environments, "dqn.capacity", "a step of every environment", self.capacity)
         need(0 < self.exploration_fraction <= 1, "dqn.exploration_fraction", "more than 0, at most 1",
@@ -145,8 +148,13 @@ class Learner:
         self._optimizer.step()
         self._updates += 1
         if self._updates % self.settings.target_every == 0:
-            self.target.load_state_dict(self.network.state_dict())
+            self._move_target()
         return (wanted - values.detach()).numpy()
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        for behind, ahead in zip(self.target.parameters(), self.network.parameters(), strict=True):
+            behind.lerp_(ahead, self.settings.target_rate)
 
     @torch.no_grad()
     def _targets(self, sample: Sample) -> Tensor:

@@ -15,7 +15,7 @@
 #
 # Q-learning keeps a number for every state and action. CartPole's state is four real numbers: no table holds them
 # all. A network $Q_\theta(s, a)$ stands in for the table, and two things keep it from running after itself: a memory
-# it learns from in any order, and a copy of itself, changed rarely, that says what is to come (Mnih et al. 2015).
+# it learns from in any order, and a copy of itself, following slowly, that says what is to come (Mnih et al. 2015).
 
 # %%
 import os
@@ -46,8 +46,9 @@ else:
 # $$ y = r + \gamma\,(1 - d)\,\max_{a'} Q_{\theta^-}(s', a'), \qquad
 #    L(\theta) = \mathbb{E}_{D}\big[\ell\big(y - Q_\theta(s, a)\big)\big]. $$
 #
-# $\theta^-$ is a copy of $\theta$, renewed every so many updates. $d$ is 1 where the pole fell and 0 where the time
-# limit of 500 steps cut the episode off: the pole would have gone on standing, so its value counts.
+# $\theta^-$ follows $\theta$: a copy, renewed every so many updates (Mnih et al. 2015), or, as here, a hundredth of
+# the way at every update. $d$ is 1 where the pole fell and 0 where the time limit of 500 steps cut the episode off:
+# the pole would have gone on standing, so its value counts.
 #
 # **What the loss must see.** In a game balanced for a hundred steps about one transition in a hundred is an end. Its
 # error is as large as the value, up to $1 / (1 - \gamma) = 100$. A loss that is linear beyond an error of 1, as is
@@ -110,7 +111,7 @@ for name, several in series.items():
 # %%
 SWEEPS: dict[str, tuple[Any, ...]] = {
     "learning_rate": (1e-4, 3e-4, 1e-3, 3e-3),
-    "target_every": (8, 32, 128, 512),
+    "target_rate": (0.003, 0.01, 0.03, 0.1),
     "huber": (1.0, 10.0, 100.0),
     "final_learning_rate": (0.0, 1e-4, 5e-4),
 }

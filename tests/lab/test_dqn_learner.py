@@ -82,11 +82,18 @@ def test_a_weight_of_zero_silences_a_transition() -> None:
 
 
 def test_the_target_follows_every_so_many_updates() -> None:
-    learner = linear_learner(target_every=2)
+    learner = linear_learner(target_every=2, target_rate=1.0)
     learner.update(sample([1], [False]), 0.01)
     assert learner.target[0].weight.tolist() == [[0, 10], [0, 7]]
     learner.update(sample([1], [False]), 0.01)
     assert torch.equal(learner.target[0].weight, learner.network[0].weight)
+
+
+def test_the_target_follows_part_of_the_way() -> None:
+    learner = linear_learner(target_every=1, target_rate=0.25, double=False)
+    learner.update(sample([1], [False]), 0.01)  # the network's rows are now (3.01, 2) and (5, 4)
+    expected = [pytest.approx([0.25 * 3.01, 10 - 0.25 * 8]), pytest.approx([0.25 * 5, 7 - 0.25 * 3])]
+    assert learner.target[0].weight.tolist() == expected
 
 
 def test_acts_greedily() -> None:
@@ -118,6 +125,8 @@ def test_first_weights_follow_the_seed_and_move_no_other_random_number() -> None
         (dict(alpha=-0.1), "--dqn.alpha"),
         (dict(beta=2.0), "--dqn.beta"),
         (dict(warmup=-1), "--dqn.warmup"),
+        (dict(target_rate=0.0), "--dqn.target-rate"),
+        (dict(target_every=0), "--dqn.target-every"),
         (dict(huber=0.0), "--dqn.huber"),
         (dict(gradient_norm=0.0), "--dqn.gradient-norm"),
     ],

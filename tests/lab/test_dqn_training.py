@@ -16,7 +16,7 @@ from rlhf.errors import UserError
 
 QUICK = Settings(
     hidden=(32,), learning_rate=3e-3, batch=32, warmup=100, environments=4, train_every=16, updates=8, target_every=8,
-    exploration_fraction=0.5,
+    target_rate=1.0, exploration_fraction=0.5,
 )  # fmt: skip
 
 
