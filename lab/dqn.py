@@ -4,10 +4,11 @@ python -m lab.dqn                                        # five seeds, four vari
 python -m lab.dqn --variants dqn --dqn.learning-rate 1e-3 --out models/lab
 python -m lab.dqn --environment Acrobot-v1 --variants double --seeds 2
 
-One update is `lab.dqn_learner`, the loop around it `lab.dqn_training`, the memory `lab.replay`. Every variant learns on
-every seed; the seeds' curves are drawn as a mean in a band from the worst to the best. During training the greedy
-policy is checked on episodes of its own, and the one that did best is kept. What is claimed is the mean return of the
-policy kept over episodes from seeds that neither training nor checks have used.
+One update is `lab.dqn_learner`, the loop around it `lab.dqn_training`, the memory `lab.replay`. Every variant learns
+on every seed; the seeds' curves are drawn as a mean in a band from the worst to the best. CartPole's policies come and
+go while they learn, so the greedy policy is checked on episodes of its own, and the one that did best is kept. What is
+claimed is the mean return of the policy kept, over episodes from seeds that neither training nor checks have used;
+what the policy after the last step reaches on them stands beside it in the results.
 """
 
 from collections.abc import Sequence

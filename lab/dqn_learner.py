@@ -48,7 +48,7 @@ class Settings:
     updates: int = 128
     """Updates a round."""
     target_every: int = 1
-    """Updates after which the target network moves towards the network. RL-Zoo: 128."""
+    """Updates after which the target network moves towards the network. RL-Zoo: once a round."""
     target_rate: float = 0.01
     """τ: which part of the way it moves; 1 makes it a copy (Lillicrap et al. 2016). RL-Zoo: 1."""
     exploration_fraction: float = 0.16

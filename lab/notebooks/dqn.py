@@ -52,9 +52,12 @@ else:
 #
 # **What the loss must see.** In a game balanced for a hundred steps about one transition in a hundred is an end. Its
 # error is as large as the value, up to $1 / (1 - \gamma) = 100$. A loss that is linear beyond an error of 1, as is
-# usual for rewards of $\pm 1$ and values of a few units, fits a median: the rare ends hardly count, and the values
-# rise above what any policy can reach. So `Settings.huber`, the error from which the loss is linear, is a setting
-# here.
+# usual for rewards of $\pm 1$ and values of a few units, pulls towards a median, to which rare ends count for little;
+# a square pulls towards the mean, which is what $Q$ is. `Settings.huber` is the error from which the loss is linear:
+# 100 here, and swept below. No policy's value is above 100: values that are tell of a network that runs after itself.
+# With the target copied every 32 updates and a learning rate of $10^{-3}$, mean values on four seeds were 300 to
+# 6,000,000 at `huber = 1`, and 150 to 1,500 with the square; with a copy every 128 updates they stayed below 100 with
+# either.
 #
 # **Double DQN** (van Hasselt et al. 2016). The maximum of noisy values is too large on average. One network chooses,
 # the other values: $y = r + \gamma (1 - d)\, Q_{\theta^-}\big(s', \arg\max_{a'} Q_\theta(s', a')\big)$.
