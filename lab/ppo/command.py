@@ -1,6 +1,7 @@
 """PPO on four tasks of Gymnasium, five seeds each: discrete and continuous actions, with the settings of RL-Zoo.
 
 python -m lab.ppo                                          # everything, within 15 minutes on two cores
+
 python -m lab.ppo --tasks CartPole-v1 --seeds 2 --share 0.2 --out /tmp/ppo
 
 The policy that training ends with plays 100 fresh episodes without exploration. No seed is left out.
