@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.ppo.actor import Actor
+from lab.ppo.adam import Adam
 from lab.ppo.normalise import Observations, Rewards
 from lab.ppo.policy import Policy
 from lab.ppo.rollout import Collector, Episode, Rollout, prepared
@@ -66,8 +67,7 @@ class Learner:
     def __init__(self, policy: Policy, settings: Settings, seed: int) -> None:
         self._policy, self._settings = policy, settings
         self._generator = torch.Generator().manual_seed(seed)
-        policy.flat.grad = policy.gradient
-        self._adam = torch.optim.Adam([policy.flat], eps=1e-5, fused=True)
+        self._adam = Adam(policy.flat, policy.gradient)
         self._learning_rate = COURSES[settings.learning_rate_course](settings.learning_rate)
         self._clip = COURSES[settings.clip_course](settings.clip)
         self.figures: dict[str, float] = {}
@@ -80,11 +80,10 @@ class Learner:
             rewards: (T, N), its rewards, scaled perhaps.
             progress: of training, 0 to 1.
         """
-        self._adam.param_groups[0]["lr"] = self._learning_rate(progress)
-        clip, batch = self._clip(progress), self.batch(rollout, rewards)
+        learning_rate, clip, batch = self._learning_rate(progress), self._clip(progress), self.batch(rollout, rewards)
         for _ in range(self._settings.epochs):
             for part in batch.minibatches(self._settings.batch, self._generator):
-                actor, critic = self._step(part, clip)
+                actor, critic = self._step(part, learning_rate, clip)
         self.figures = {"policy_loss": actor.loss.item(), "value_loss": critic.loss.item(),
                         "clip_fraction": actor.clip_fraction.item()}  # fmt: skip
 
@@ -105,7 +104,7 @@ class Learner:
         whole = Batch(taken, actions, logprobs, advantages.T.flatten(), returns.T.flatten())
         return whole if mask.all() else Batch(*(kept[mask.flatten()] for kept in whole))
 
-    def _step(self, part: Batch, clip: float) -> tuple[ClippedLoss, ClippedLoss]:
+    def _step(self, part: Batch, learning_rate: float, clip: float) -> tuple[ClippedLoss, ClippedLoss]:
         """One step of Adam on a minibatch; the losses of policy and values before it."""
         settings, policy = self._settings, self._policy
         law, values = policy.law(part.observations), policy.values(part.observations)
@@ -117,7 +116,7 @@ class Learner:
         policy.gradient.zero_()
         loss.backward()
         policy.gradient.mul_((settings.max_norm / (policy.gradient.norm() + 1e-6)).clamp(max=1.0))
-        self._adam.step()
+        self._adam.step(learning_rate)
         return actor, critic
 
 
