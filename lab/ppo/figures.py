@@ -71,7 +71,7 @@ def _with_bars(figure: go.Figure, runs: Runs, title: str) -> go.Figure:
     for (row, column), task in zip(_places(runs), runs, strict=True):
         figure.add_hline(TASKS[task].wanted.low, line_dash="dash", line_color=PALETTE[1], row=row, col=column)
     figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
-    return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.1, x=0.5, xanchor="center"))
+    return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.12, x=0.5, xanchor="center"))
 
 
 def sensitivity(found: Swept, task: str) -> go.Figure:
