@@ -40,6 +40,12 @@ class _PreallocatedLayer(DynamicLayer):
         """Go on with some of the sequences."""
         self._use([buffer[rows] for buffer in self.buffers], self.get_seq_length())
 
+    def trim(self, first: int) -> None:
+        """Leave out the first columns."""
+        end = self.get_seq_length() - first
+        self.capacity -= first
+        self._use([buffer[:, :, first:] for buffer in self.buffers], end)
+
     def join(self, other: "_PreallocatedLayer", first: int, end: int, room: int) -> None:
         """Take in the sequences of another layer, both ending at column `end`, less the first columns.
 
@@ -104,6 +110,14 @@ class CachedRows:
         self.seen, self.position = self.seen[rows], self.position[rows]
         for layer in self.layers:
             layer.keep(rows)
+
+    def trim(self) -> None:
+        """Leave out the columns on the left that no row sees: they belonged to rows that have left."""
+        first = int(self.seen.any(0).int().argmax())
+        if first:
+            self.seen = self.seen[:, first:]
+            for layer in self.layers:
+                layer.trim(first)
 
     def join(self, other: "CachedRows", room: int) -> None:
         """Take in the rows of another cache, behind those that are here; both have read something.

@@ -1,0 +1,108 @@
+"""Many conversations as one vectorised Gymnasium environment, with one pass through the network a step."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+from numpy.typing import NDArray
+
+from rlhf.envs.observing import View
+from rlhf.envs.single import the_world
+from rlhf.envs.stage import Action, Stage, Step
+from rlhf.envs.world import World
+from rlhf.errors import UserError
+
+Steps = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+
+
+class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
+    """`num_envs` conversations that go on together; step by step what as many single environments would give.
+
+    A conversation that is over begins anew with the next step, whose action for it is not looked at: Gymnasium's
+    next-step autoreset. That transition must not be learned from.
+
+    Args:
+        num_envs: how many.
+        action, observation, world, made_of: as for `ChatEnvironment`.
+
+    Raises:
+        UserError: as `ChatEnvironment`.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        action: Action = "token",
+        observation: View = "ids",
+        world: World | None = None,
+        **made_of: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise UserError("num_envs is out of range.", expected="at least 1", found=str(num_envs))
+        self.num_envs, self.world = num_envs, the_world(world, made_of)
+        self.stage = Stage(self.world, action, observation, num_envs)
+        self.single_observation_space = self.stage.observer.space
+        self.single_action_space = self.stage.kind.space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._luck: list[np.random.Generator] = [seeding.np_random()[0] for _ in range(num_envs)]
+        self._over = np.ones(num_envs, dtype=bool)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin all conversations; a single seed counts up from the first to the last.
+
+        Raises:
+            UserError: a list of another number of seeds.
+        """
+        seeds = [seed + slot for slot in range(self.num_envs)] if isinstance(seed, int) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise UserError("There must be a seed for each conversation.", expected=str(self.num_envs),
+                            found=str(len(seeds)))  # fmt: skip
+        infos: dict[str, Any] = {}
+        for slot in range(self.num_envs):
+            if seeds is not None and seeds[slot] is not None:
+                self._luck[slot] = seeding.np_random(seeds[slot])[0]
+            infos = self._add_info(infos, self.stage.begin(slot, self._luck[slot], options), slot)
+        self._over[:] = False
+        return self._observations(), infos
+
+    def step(self, actions: Any) -> Steps:
+        """Take an action in each conversation that is not over, and begin the others anew.
+
+        Raises:
+            UserError: an action that is not in the space, or `reset` was not called.
+        """
+        if None in self.stage.talks:
+            raise UserError("There are no conversations to go on with.", remedy="call reset() first")
+        given = list(iterate(self.action_space, actions))
+        going = [slot for slot in range(self.num_envs) if not self._over[slot]]
+        found = {slot: Step(0.0, False, False, self.stage.begin(slot, self._luck[slot]))
+                 for slot in range(self.num_envs) if self._over[slot]}  # fmt: skip
+        steps = self.stage.step(going, [given[slot] for slot in going], [self._luck[slot] for slot in going])
+        found |= dict(zip(going, steps, strict=True))
+        infos: dict[str, Any] = {}
+        for slot in range(self.num_envs):
+            infos = self._add_info(infos, found[slot].info, slot)
+        ordered = [found[slot] for slot in range(self.num_envs)]
+        terminated, truncated = (np.array([one[part] for one in ordered], dtype=bool) for part in (1, 2))
+        self._over = terminated | truncated
+        return self._observations(), np.array([one.reward for one in ordered]), terminated, truncated, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(num_envs, actions), true for those that are allowed. Raises `UserError` as that of `ChatEnvironment`."""
+        masks = [None if talk is None else self.stage.kind.mask(talk) for talk in self.stage.talks]
+        if any(mask is None for mask in masks):
+            raise UserError("There are no action masks.", expected="conversations whose actions are tokens or replies",
+                            remedy="call reset() first, or do without masks")  # fmt: skip
+        return np.stack([mask for mask in masks if mask is not None])
+
+    def _observations(self) -> Any:
+        space = self.single_observation_space
+        return concatenate(space, self.stage.observe(), create_empty_array(space, self.num_envs))
