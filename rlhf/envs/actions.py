@@ -1,4 +1,4 @@
-"""What an action is: the next token, a whole reply, or how the language model shall reply. A reply has R tokens at most.
+"""What an action is: the next token, a whole reply, or how the model shall reply. A reply has at most R tokens.
 
 | kind | space | means |
 | --- | --- | --- |

@@ -64,7 +64,7 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take an action. Raises `UserError` if it is not in the space, or the conversation is over or not begun."""
-        talk = self.stage.talks[0]
+        talk = self.stage.talks.get(0)
         if talk is None or talk.over:
             raise UserError("There is no conversation to go on with.", remedy="call reset() first")
         (found,) = self.stage.step([0], [action], [self.np_random])
@@ -77,7 +77,7 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
         Raises:
             UserError: there is no conversation, or its actions are parameters, of which none is forbidden.
         """
-        talk = self.stage.talks[0]
+        talk = self.stage.talks.get(0)
         mask = self.stage.kind.mask(talk) if talk else None
         if mask is None:
             raise UserError("There is no action mask.", expected="a conversation whose actions are tokens or replies",
@@ -110,17 +110,17 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
 
     def _lines(self) -> list[str]:
         """A line or more a turn, each behind its role; the last one may be a reply in the making."""
-        talk = self.stage.talks[0]
+        talk = self.stage.talks.get(0)
         if talk is None:
             return []
         lines = [f"{turn.role}: {printable(turn.content)}" for turn in talk.messages]
-        return lines + (
-            [] if talk.over else [f"assistant: {printable(decode_reply(self.world.tokenizer, talk.reply))}…"]
-        )
+        if not talk.over:
+            lines.append(f"assistant: {printable(decode_reply(self.world.tokenizer, talk.reply))}…")
+        return lines
 
     def _show(self) -> None:
         """Print the turns that are whole and were not printed yet."""
-        talk = self.stage.talks[0]
+        talk = self.stage.talks.get(0)
         if self.render_mode == "human" and talk is not None:
             turns = talk.messages
             for turn in turns[self._shown :]:

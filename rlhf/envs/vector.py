@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
+from rlhf.envs.actions import valid
 from rlhf.envs.observing import View
 from rlhf.envs.single import the_world
 from rlhf.envs.stage import Action, Stage, Step
@@ -79,13 +80,14 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             UserError: an action that is not in the space, or `reset` was not called.
         """
-        if None in self.stage.talks:
+        if not self.stage.talks:
             raise UserError("There are no conversations to go on with.", remedy="call reset() first")
-        given = list(iterate(self.action_space, actions))
         going = [slot for slot in range(self.num_envs) if not self._over[slot]]
+        given = list(iterate(self.action_space, actions))
+        given = [valid(self.single_action_space, given[slot]) for slot in going]  # before anything happens
         found = {slot: Step(0.0, False, False, self.stage.begin(slot, self._luck[slot]))
                  for slot in range(self.num_envs) if self._over[slot]}  # fmt: skip
-        steps = self.stage.step(going, [given[slot] for slot in going], [self._luck[slot] for slot in going])
+        steps = self.stage.step(going, given, [self._luck[slot] for slot in going])
         found |= dict(zip(going, steps, strict=True))
         infos: dict[str, Any] = {}
         for slot in range(self.num_envs):
@@ -97,12 +99,14 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, actions), true for those that are allowed. Raises `UserError` as that of `ChatEnvironment`."""
-        masks = [None if talk is None else self.stage.kind.mask(talk) for talk in self.stage.talks]
-        if any(mask is None for mask in masks):
+        found = [self.stage.kind.mask(talk) for talk in self.stage.talks.values()]
+        masks = [mask for mask in found if mask is not None]
+        if not masks:
             raise UserError("There are no action masks.", expected="conversations whose actions are tokens or replies",
                             remedy="call reset() first, or do without masks")  # fmt: skip
-        return np.stack([mask for mask in masks if mask is not None])
+        return np.stack(masks)
 
     def _observations(self) -> Any:
         space = self.single_observation_space
-        return concatenate(space, self.stage.observe(), create_empty_array(space, self.num_envs))
+        room: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, self.stage.observe(), room)
