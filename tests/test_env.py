@@ -1,0 +1,299 @@
+"""The environments as RL libraries see them."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rlhf.env import IDS, ChatEnvironment, ChatVectorEnvironment, World, make_world
+from rlhf.errors import UserError
+from rlhf.tokenizer import decode_reply
+from tests.env_world import END, letters, play, small, small_world, spell
+
+VIEWS = ("ids", "features")
+NAMES = tuple(IDS.values())
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return small_world()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:.*observation space m.*value is.*infinity")
+def test_gymnasium_and_stable_baselines_accept_it(world, name, view):
+    from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines
+
+    env = gymnasium.make(name, world=world, observation=view)
+    check_env(env.unwrapped)
+    check_for_stable_baselines(env.unwrapped)
+
+
+def test_it_is_made_of_what_is_given():
+    model, tokenizer = small()
+    env = gymnasium.make(
+        IDS["token"], model=model, tokenizer=tokenizer, prompts=["Hi"], reward="distinct", max_reply_tokens=3
+    )
+    assert isinstance(env.unwrapped, ChatEnvironment)
+    assert env.action_space == gymnasium.spaces.Discrete(len(tokenizer))
+    env.reset(seed=0)
+
+
+def test_tokens_are_rewarded_when_the_reply_is_whole(world):
+    env = ChatEnvironment("token", world=world)
+    env.reset(seed=0)
+    steps = play(env, [*spell("aba"), END])
+    assert [reward for reward, *_ in steps] == [0, 0, 0, 2]
+    assert [terminated for _, terminated, *_ in steps] == [False, False, False, True]
+    assert not any(truncated for _, _, truncated, _ in steps)
+    info = steps[-1][-1]
+    assert info["reply"] == "aba" and info["ended"] and info["rewards"] == {"letters": 2.0}
+
+
+def test_a_cut_reply_costs_the_penalty():
+    env = ChatEnvironment("token", world=small_world(max_reply_tokens=3, missing_eos_penalty=0.5))
+    env.reset(seed=0)
+    assert [step[0] for step in play(env, spell("aaa"))] == [0, 0, 2.5]
+
+
+def test_each_reply_of_a_conversation_is_rewarded():
+    env = ChatEnvironment("token", world=small_world(user=["Go on"]))
+    env.reset(seed=0)
+    steps = play(env, [*spell("aa"), END, *spell("a"), END])
+    assert [step[0] for step in steps] == [0, 0, 2, 0, 1]
+    assert [step[1] for step in steps] == [False] * 4 + [True]
+
+
+def test_observed_ids_are_the_conversation_and_the_pad(world):
+    env = ChatEnvironment("token", world=world)
+    observation, info = env.reset(options={"prompt": 2})
+    asked = world.encoded[2]
+    assert info["prompt"] == world.prompts[2].id
+    observation, *_ = env.step(spell("a")[0])
+    ids, length = observation["ids"], int(observation["length"][0])
+    assert ids[:length].tolist() == [*asked, *spell("a")]
+    assert set(ids[length:].tolist()) == {small()[1].pad_token_id} and len(ids) == world.context
+
+
+def test_observed_features_become_the_models_logits(world):
+    env = ChatEnvironment("token", "features", world=world)
+    observation, _ = env.reset(options={"prompt": 1})
+    with torch.no_grad():
+        wanted = small()[0](input_ids=torch.tensor([world.encoded[1]])).logits[0, -1]
+    found = small()[0].lm_head.weight.detach() @ torch.from_numpy(observation)
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_a_whole_reply_is_one_step(world):
+    env = ChatEnvironment("reply", world=world)
+    env.reset(seed=0)
+    _, reward, terminated, _, info = env.step(env.encode_reply("aha"))
+    assert (reward, terminated, info["reply"], info["ended"]) == (2.0, True, "aha", True)
+
+
+def test_cold_parameters_write_what_the_model_finds_likeliest(world):
+    env = ChatEnvironment("parameters", world=world)
+    env.reset(options={"prompt": 0})
+    _, _, _, _, info = env.step(np.array([-1, 1, 1]))  # temperature 0, six tokens
+    ids = list(world.encoded[0])
+    for _ in range(6):
+        with torch.no_grad():
+            logits = small()[0](input_ids=torch.tensor([ids])).logits[0, -1]
+        logits[torch.from_numpy(~world.sayable)] = -torch.inf
+        ids.append(int(logits.argmax()))
+    assert info["reply"] == decode_reply(small()[1], ids[len(world.encoded[0]) :])
+
+
+def test_parameters_are_what_the_numbers_stand_for(world):
+    kind = ChatEnvironment("parameters", world=world).stage.kind
+    assert kind.parameters(np.array([-1, -1, -1])) == (0.0, pytest.approx(0.05), 1)
+    assert kind.parameters(np.array([0, 0, 0])) == (1.0, pytest.approx(0.525), 1 + round(2.5))
+    assert kind.parameters(np.array([1, 1, 1])) == (2.0, 1.0, 6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_seeds_give_equal_episodes(world, name):
+    def episode(seed: int) -> list:
+        env = gymnasium.make(name, world=world)
+        env.action_space.seed(seed)
+        seen, over = [env.reset(seed=seed)[1]["prompt"]], False
+        while not over:
+            observation, reward, over, _, _ = env.step(env.action_space.sample())
+            seen += [observation["ids"].tolist(), reward]
+        return seen
+
+    assert episode(3) == episode(3)
+    assert any(episode(3) != episode(seed) for seed in range(4, 8))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", NAMES)
+def test_vectorised_and_single_ones_agree_step_by_step(world, name, view):
+    """Random actions, ends of sequence among them, over several episodes of each of three environments."""
+    together = gymnasium.make_vec(name, 3, world=world, observation=view)
+    apart = SyncVectorEnv([lambda: gymnasium.make(name, world=world, observation=view)] * 3)
+    assert isinstance(together.unwrapped, ChatVectorEnvironment)
+    assert together.single_action_space == apart.single_action_space
+    compare(together.reset(seed=11), apart.reset(seed=11))
+    together.action_space.seed(0)
+    for number in range(20):
+        actions = together.action_space.sample()
+        if name == IDS["token"] and number % 3 == 0:
+            actions[number % 2] = END
+        compare(together.step(actions), apart.step(actions))
+
+
+def compare(found, wanted) -> None:
+    """Equal but for rounding; of masks in infos, all."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            compare(found[key], wanted[key])
+    elif isinstance(wanted, tuple):
+        for one, other in zip(found, wanted, strict=True):
+            compare(one, other)
+    elif wanted.dtype == object:
+        assert found.tolist() == wanted.tolist()
+    else:
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_a_vectorised_step_after_the_end_only_begins_anew(world):
+    envs = ChatVectorEnvironment(2, "token", world=world)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    envs.reset(seed=0)
+    a = spell("a")[0]
+    envs.step(np.array([a, a]))
+    _, rewards, terminated, _, _ = envs.step(np.array([END, a]))
+    assert rewards.tolist() == [1, 0] and terminated.tolist() == [True, False]
+    observation, rewards, terminated, _, infos = envs.step(np.array([a, a]))
+    assert rewards.tolist() == [0, 0] and not terminated.any()
+    assert observation["length"][0] == len(world.encoded[[p.id for p in world.prompts].index(infos["prompt"][0])])
+    assert infos["_prompt"].tolist() == [True, False]
+
+
+def test_masks_are_where_sb3_contrib_and_gymnasium_look_for_them(world):
+    for name in ("token", "reply"):
+        env = ChatEnvironment(name, world=world)
+        _, info = env.reset(seed=0)
+        np.testing.assert_array_equal(env.action_masks(), info["action_mask"])
+        envs = ChatVectorEnvironment(2, name, world=world)
+        _, infos = envs.reset(seed=0)
+        np.testing.assert_array_equal(envs.action_masks(), infos["action_mask"])
+    whole = ChatEnvironment("reply", world=world)
+    whole.reset(seed=0)
+    mask = whole.action_masks().reshape(6, -1)
+    assert mask[:5].sum(1).tolist() == [world.vocabulary - 4] * 5 and mask[5].sum() == 1
+
+
+def test_an_agent_that_keeps_to_the_masks_always_ends_its_replies(world):
+    env = ChatEnvironment("token", world=world)
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        _, info = env.reset(seed=seed)
+        over = False
+        while not over:
+            _, _, over, _, info = env.step(rng.choice(np.flatnonzero(info["action_mask"])))
+        assert info["ended"]
+
+
+def test_it_prints_the_conversation(world, capsys):
+    env = ChatEnvironment("token", "ids", "ansi", world)
+    assert env.render() == ""
+    env.reset(options={"prompt": 0})
+    env.step(spell("a")[0])
+    assert env.render() == "user: The cat\nassistant: a…"
+    human = ChatEnvironment("token", "ids", "human", world)
+    human.reset(options={"prompt": 0})
+    for token in [*spell("ab"), END]:
+        human.step(token)
+    assert capsys.readouterr().out == "user: The cat\nassistant: ab\n"
+
+
+@pytest.mark.parametrize("action", [-1, 10_000, 1.5, "a", None, [1, 2]])
+def test_an_action_that_is_not_in_the_space_is_refused(world, action):
+    env = ChatEnvironment("token", world=world)
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="not in the action space"):
+        env.step(action)
+
+
+@pytest.mark.parametrize("action", [[2, 0, 0], [0, 0], [np.nan, 0, 0], "hot"])
+def test_parameters_out_of_range_are_refused(world, action):
+    env = ChatEnvironment("parameters", world=world)
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="not in the action space"):
+        env.step(action)
+
+
+def test_a_bad_action_among_good_ones_changes_nothing(world):
+    envs = ChatVectorEnvironment(2, "token", world=world)
+    envs.reset(seed=0)
+    before = [list(talk.ids) for talk in envs.stage.talks.values()]
+    with pytest.raises(UserError, match="not in the action space"):
+        envs.step(np.array([spell("a")[0], world.vocabulary]))
+    assert [talk.ids for talk in envs.stage.talks.values()] == before
+
+
+def test_steps_before_the_beginning_and_after_the_end_are_refused(world):
+    env = ChatEnvironment("token", world=world)
+    for _ in range(2):
+        with pytest.raises(UserError, match="no conversation to go on with"):
+            env.step(0)
+        env.reset(seed=0)
+        env.step(END)
+    with pytest.raises(UserError, match="reset"):
+        ChatVectorEnvironment(2, world=world).step(np.zeros(2, int))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"action": "word"}, "no action='word'"),
+        ({"observation": "text"}, "no observation='text'"),
+        ({"render_mode": "rgb_array"}, "no such render mode"),
+        ({"prompts": ["Hi"]}, "A world is whole"),
+    ],
+)
+def test_unknown_arguments_are_refused(world, made, message):
+    with pytest.raises(UserError, match=message):
+        ChatEnvironment(world=world, **made)
+
+
+@pytest.mark.parametrize("options", [{"prompt": 3}, {"prompt": -1}, {"prompt": "Hi"}])
+def test_a_prompt_that_is_not_there_is_refused(world, options):
+    with pytest.raises(UserError, match="no such prompt"):
+        ChatEnvironment(world=world).reset(options=options)
+
+
+def test_without_a_model_there_are_ids_and_no_features():
+    made = make_world(tokenizer=small()[1], prompts=["Hi"], reward=letters)
+    ChatEnvironment("reply", world=made).reset(seed=0)
+    for bad in ({"observation": "features"}, {"action": "parameters"}):
+        with pytest.raises(UserError, match="needs a language model"):
+            ChatEnvironment(world=made, **bad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["token", "parameters"])
+def test_stable_baselines_learns_on_it_without_an_adapter(world, name):
+    """The letter "a" in a reply pays 1; what is known of it at the start is nothing."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    env = gymnasium.make(IDS[name], world=world, observation="features")
+    agent = PPO("MlpPolicy", env, n_steps=512, batch_size=128, learning_rate=3e-3, seed=0, device="cpu")
+    before, _ = evaluate_policy(agent, env, 50, deterministic=False, warn=False)
+    agent.learn(6_000 if name == "token" else 1_536)
+    after, _ = evaluate_policy(agent, env, 50, deterministic=False, warn=False)
+    assert after > before + 0.5
+
+
+@pytest.mark.slow
+def test_stable_baselines_reads_token_ids_too(world):
+    from stable_baselines3 import PPO
+
+    PPO("MultiInputPolicy", gymnasium.make(IDS["reply"], world=world), n_steps=64, device="cpu").learn(64)
