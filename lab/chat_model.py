@@ -17,8 +17,8 @@ from rlhf.padding import pad_right
 from rlhf.records import Prompt
 from rlhf.tokenizer import encode_prompt, encode_reply, load_tokenizer
 
-BATCH = 32
-SHAPE = Shape(hidden_size=96, num_layers=2, num_heads=4, window_size=32, max_position_embeddings=128)
+BATCH = 16
+SHAPE = Shape(hidden_size=64, num_layers=2, num_heads=4, window_size=32, max_position_embeddings=128)
 
 
 def small_model(
