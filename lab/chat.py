@@ -99,7 +99,7 @@ class Outcome(NamedTuple):
 
 
 def shared_words(completions: list[str], reference: list[str], **columns: list[Any]) -> list[float]:
-    """F1 of the words of reply and reference, each as often as it stands there (Rajpurkar et al. 2016, arXiv 1606.05250).
+    """F1 of the words of reply and reference, each as often as it stands (Rajpurkar et al. 2016, arXiv 1606.05250).
 
     0 where they share none, 1 where the reply has all of the reference's words and no others.
     """

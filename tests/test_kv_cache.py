@@ -103,3 +103,21 @@ def _network():
     with torch.no_grad():
         model.transformer.wte.weight.mul_(10)
     return model
+
+
+def test_columns_that_only_rows_which_left_had_are_left_out(network):
+    """Two tokens stay of eleven columns; what is read after that is as if the long row had never been there."""
+    rows = [list(range(30, 41)), [50, 51]]
+    cached, _ = read(network, rows)
+    cached.keep(torch.tensor([1]))
+    cached.trim()
+    assert cached.cache.get_seq_length() == 2
+    kept = [rows[1]]
+    for token in (60, 61):
+        hidden = more(cached, kept, token)
+    torch.testing.assert_close(hidden[0], alone(network, kept[0]), atol=1e-4, rtol=1e-4)
+    others, _ = read(network, [[70, 71, 72]])
+    cached.join(others, room=4)
+    kept.append([70, 71, 72])
+    for state, row in zip(more(cached, kept, 80), kept, strict=True):
+        torch.testing.assert_close(state, alone(network, row), atol=1e-4, rtol=1e-4)

@@ -28,6 +28,9 @@ GOLD, LEARNED = "gold", "model"
 EMBEDDED_PROMPTS = 2000
 """Of the embedded corpus, where no prompts are given."""
 
+REPLY_TOKENS = 32
+"""Of a reply at most, where nothing says."""
+
 Question = str | Prompt | Conversation
 RewardGiven = Rewards | RewardFunction | str | dict[str, Any] | list[Any]
 
@@ -87,7 +90,9 @@ def make_world(
     if model is not None:
         _check_vocabulary(model, tokenizer)
     limits = found.config.data if found else None
-    most = max_reply_tokens or (limits.max_response_tokens if limits else 32)
+    most = max_reply_tokens
+    if most is None:
+        most = limits.max_response_tokens if limits else REPLY_TOKENS
     rows = [_as_prompt(prompt) for prompt in prompts] if prompts is not None else _embedded(found)
     encoded = [encode_prompt(tokenizer, row.prompt) for row in rows]
     rewards, read = _rewards(reward, found, rows)
