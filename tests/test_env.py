@@ -107,6 +107,15 @@ def test_cold_parameters_write_what_the_model_finds_likeliest(world):
     assert info["reply"] == decode_reply(small()[1], ids[len(world.encoded[0]) :])
 
 
+def test_a_reply_is_cut_where_the_parameters_say(world):
+    env = ChatEnvironment("parameters", world=world)
+    for number, length in enumerate([-1, -0.2, 1]):
+        env.reset(options={"prompt": 0})
+        _, _, terminated, _, info = env.step(np.array([-1, 1, length]))
+        before = len(world.encoded[0])
+        assert terminated and not info["ended"] and len(env.stage.talks[0].ids) - before == [1, 3, 6][number]
+
+
 def test_parameters_are_what_the_numbers_stand_for(world):
     kind = ChatEnvironment("parameters", world=world).stage.kind
     assert kind.parameters(np.array([-1, -1, -1])) == (0.0, pytest.approx(0.05), 1)

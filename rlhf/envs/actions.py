@@ -27,6 +27,8 @@ class Kind(Protocol):
     """What an environment knows of its actions."""
 
     space: spaces.Space[Any]
+    whole: bool
+    """Whether an action is a whole reply."""
 
     def mask(self, talk: Talk) -> NDArray[np.bool_] | None:
         """True where an action is allowed, as sb3-contrib wants it; None where nothing is masked."""
@@ -49,6 +51,8 @@ class Kind(Protocol):
 class TokenKind:
     """The next token."""
 
+    whole = False
+
     def __init__(self, world: World) -> None:
         self.space: spaces.Space[Any] = spaces.Discrete(world.vocabulary)
 
@@ -62,6 +66,8 @@ class TokenKind:
 
 class ReplyKind:
     """All tokens of a reply; those behind its end of sequence are not looked at."""
+
+    whole = True
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -93,6 +99,7 @@ class ParametersKind:
     """How the language model of the world shall write the reply: each number from -1 to 1 stands for a range."""
 
     LEAST_TOP_P = 0.05
+    whole = True
 
     def __init__(self, world: World, reader: Reader) -> None:
         self.world, self.reader = world, reader

@@ -96,7 +96,7 @@ class Stage:
         actions = [valid(self.kind.space, action) for action in actions]
         said: dict[int, Spoken] = {}
         for slot, tokens in zip(slots, self.kind.tokens(actions, self._all(), slots, luck), strict=True):
-            spoken = self.talks[slot].say(tokens)
+            spoken = self.talks[slot].say(tokens, self.kind.whole)
             if spoken:
                 said[slot] = spoken
         worth = self._worth(said)

@@ -57,19 +57,23 @@ class Talk:
             return self.world.sayable.copy()
         return only(self.world.tokenizer.eos_token_id, self.world.vocabulary)
 
-    def say(self, tokens: list[int]) -> "Spoken | None":
+    def say(self, tokens: list[int], whole: bool = False) -> "Spoken | None":
         """Add tokens to the reply until it ends; what was said, if it did.
 
         It ends with an end of sequence, and without one (it is cut) where it has no room for more, or at a special
         token, which is not written. Tokens behind its end are not looked at.
+
+        Args:
+            tokens: at least one.
+            whole: it is cut after them, if it has not ended.
         """
-        for token in tokens:
+        for number, token in enumerate(tokens, start=1):
             forbidden = not self.world.sayable[token]
             if not forbidden:
                 self.ids.append(token)
                 self.reply.append(token)
             ended = token == self.world.tokenizer.eos_token_id
-            if forbidden or ended or self.room == 0:
+            if forbidden or ended or self.room == 0 or (whole and number == len(tokens)):
                 return self._spoken(ended)
         return None
 
