@@ -159,10 +159,11 @@ def learn(world: World, of: Settings, seed: int, experiment: Experiment | None =
 def untrained(world: World, of: Settings, seed: int) -> Agent:
     """What training with this seed starts from."""
     space = ChatEnvironment("token", "features", world=world)
-    size, actions = space.observation_space.shape[0], space.action_space
-    policy = Policy(size, actions, of, seed)
+    shape, actions = space.observation_space.shape, space.action_space
+    assert shape is not None
+    policy = Policy(shape[0], actions, of, seed)
     actor = Actor(policy, actions, of.environments, of, np.random.default_rng(seed))
-    return Agent(policy, Observations(size, of.normalise), actor)
+    return Agent(policy, Observations(shape[0], of.normalise), actor)
 
 
 class Likeliest:
@@ -170,7 +171,7 @@ class Likeliest:
 
     def best(self, observations: Any) -> NDArray:
         """(N, 3)"""
-        return np.tile(np.float32([-1, 1, 1]), (len(observations["length"]), 1))
+        return np.tile(np.array([-1, 1, 1], np.float32), (len(observations["length"]), 1))
 
 
 def measure(held_out: World, count: int, before: Acts, after: Acts) -> Outcome:
@@ -178,8 +179,9 @@ def measure(held_out: World, count: int, before: Acts, after: Acts) -> Outcome:
     tokens = [ChatVectorEnvironment(count, "token", "features", world=held_out) for _ in range(2)]
     written = ChatVectorEnvironment(count, "parameters", world=held_out)
     return Outcome(
-        *(evaluate(agent, envs, EVALUATION_SEED) for agent, envs in zip((before, after), tokens, strict=True)),
-        evaluate(Likeliest(), written, EVALUATION_SEED),
+        before=evaluate(before, tokens[0], EVALUATION_SEED),
+        after=evaluate(after, tokens[1], EVALUATION_SEED),
+        language_model=evaluate(Likeliest(), written, EVALUATION_SEED),
     )
 
 
