@@ -92,6 +92,7 @@ def mean_returns(runs: list[Run]) -> list[float]:
 def log(experiment: Experiment, runs: dict[str, list[Run]]) -> None:
     """The curves' points, one after the other; tasks have theirs at different numbers of steps."""
     for point in range(POINTS):
-        known = {task: [run.curve[point] for run in of] for task, of in runs.items()}
-        figures = {f"{task}/return": median(filter(None, each)) for task, each in known.items() if any(each)}
-        experiment.log(figures | {f"{task}/steps": of[0].steps[point] for task, of in runs.items()}, point)
+        for task, of in runs.items():
+            known = [reached for run in of if (reached := run.curve[point]) is not None]
+            returns = {f"{task}/return": median(known)} if known else {}
+            experiment.log({f"{task}/steps": of[0].steps[point], **returns}, point)

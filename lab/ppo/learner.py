@@ -73,7 +73,7 @@ class Learner:
         self.figures: dict[str, float] = {}
 
     def update(self, rollout: Rollout, rewards: NDArray, progress: float) -> None:
-        """Several passes over a rollout.
+        """Several passes over a rollout. One in which environments were only reset teaches nothing.
 
         Args:
             rollout: T steps of N environments.
@@ -81,6 +81,8 @@ class Learner:
             progress: of training, 0 to 1.
         """
         learning_rate, clip, batch = self._learning_rate(progress), self._clip(progress), self.batch(rollout, rewards)
+        if not len(batch.returns):
+            return
         for _ in range(self._settings.epochs):
             for part in batch.minibatches(self._settings.batch, self._generator):
                 actor, critic = self._step(part, learning_rate, clip)

@@ -50,6 +50,12 @@ def test_the_same_seed_gives_the_same_agent_and_another_one_another():
     assert first.equal(again) and not first.equal(other)
 
 
+def test_a_rollout_that_only_resets_changes_nothing():
+    settings = replace(QUICK, environments=1, horizon=1, steps=12)  # one step, one reset, and so on
+    agent = train(side_by_side(lambda: Pays(1.0, steps=1), 1), settings, seed=0).agent
+    assert agent.policy.flat.isfinite().all()
+
+
 def test_every_step_is_in_one_minibatch():
     numbers = torch.arange(10.0)
     batch = Batch(*[numbers] * 5)
