@@ -5,7 +5,7 @@ python -m benchmarks.lab_vs_sb3 --rounds 1 --share 0.1 --tasks CartPole-v1      
 
 Both step Gymnasium's environments one after the other in one process on one thread: SyncVectorEnv here, DummyVecEnv
 there. They take turns, and the medians of the rounds count. A step of the lab that only resets an environment is not
-counted. Round n trains both with seed n; then both play the same number of episodes without exploration.
+counted. Both make as many updates: SB3 would round a last rollout up. Round n trains both with seed n; then both play the same number of episodes without exploration.
 """
 
 import argparse
@@ -102,7 +102,8 @@ SIDES: dict[str, Callable[[str, Settings, int], Round]] = {"lab": lab, "sb3": sb
 def compared(task: str, rounds: int, share: float) -> dict[str, Any]:
     """Rounds in turn, each side first in every other one, and their medians."""
     settings = TASKS[task].settings
-    settings = replace(settings, steps=round(settings.steps * share))
+    rollout = settings.horizon * settings.environments
+    settings = replace(settings, steps=max(1, round(settings.steps * share) // rollout) * rollout)
     done: dict[str, list[Round]] = {side: [] for side in SIDES}
     for number in range(rounds):
         for side in list(SIDES)[:: 1 if number % 2 == 0 else -1]:

@@ -135,4 +135,11 @@ found = sweep("CartPole-v1", SOME, range(1 if SHORT else 3), LESS, SETTINGS.epis
 figures.sensitivity(found, "CartPole-v1").show()
 
 # %% [markdown]
-# SENSITIVITY
+# - **Learning rate.** The one that matters most. A third of the usual one is too slow for 40,000 steps; three times as
+#   much learns faster. Ten times as much still learns, thanks to the clip, but not every seed ends at 500.
+# - **Clip.** Anything from 0.02 to 0.2 is good, and 0.05 learns somewhat faster than the usual 0.2. From 0.5 on, seeds
+#   fall back while they learn, and one in three does not end at 500: this is what the clip is there for.
+# - **λ.** Differences between seeds are larger than those between values. On this task, where one mistake costs
+#   everything that follows and rewards have no noise, sums of all rewards (λ = 1) are no worse than a critic's word.
+#
+# Three seeds show what is large. They do not tell 0.8 from 0.9.

@@ -1,6 +1,6 @@
 """PPO's figures: how returns grew while learning, what each seed ended with, and how much settings matter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,13 +14,18 @@ SIZE = (960, 680)
 """Of four panels, in pixels."""
 NAMES = {"learning_rate": "Learning rate", "clip": "Clip", "lam": "λ"}
 """Of settings, as a figure calls them."""
+MEASURES: Mapping[str, Callable[[Run], float]] = {
+    "Evaluation return": lambda run: float(np.mean(run.evaluation)),
+    "Mean training return": lambda run: float(np.nanmean(np.array(run.curve, float))),
+}
+"""What is shown of a run in the study of settings."""
 Runs = Mapping[str, Sequence[Run]]
 """Task → one run for each seed."""
 
 
 def curves(runs: Runs) -> go.Figure:
     """Training returns: the median of the seeds, and from the worst to the best of them."""
-    figure = _panels(runs, "Steps", "Return of training episodes")
+    figure = _panels(runs, "Steps", "Training return")
     for place, of in zip(_places(runs), runs.values(), strict=True):
         every = np.array([run.curve for run in of], float)
         there = ~np.isnan(every).any(0)
@@ -39,7 +44,7 @@ def curves(runs: Runs) -> go.Figure:
 
 def evaluations(runs: Runs) -> go.Figure:
     """Evaluation returns of each seed: mean, and one standard deviation of the episodes to both sides."""
-    figure = _panels(runs, "Seed", "Return of evaluation episodes")
+    figure = _panels(runs, "Seed", "Evaluation return")
     for place, of in zip(_places(runs), runs.values(), strict=True):
         returns = [np.array(run.evaluation) for run in of]
         figure.add_scatter(
@@ -58,12 +63,10 @@ def _places(runs: Runs) -> list[tuple[int, int]]:
 
 def _panels(runs: Runs, x: str, y: str) -> go.Figure:
     columns = min(2, len(runs))
-    figure = grid(-(-len(runs) // columns), columns, list(runs), vertical_spacing=0.16, horizontal_spacing=0.12)
-    figure.update_xaxes(title_text=x)
-    for row, column in _places(runs):
-        if column == 1:
-            figure.update_yaxes(title_text=y, row=row, col=column)
-    return figure
+    figure = grid(-(-len(runs) // columns), columns, list(runs), vertical_spacing=0.14, horizontal_spacing=0.12)
+    for row, column in _places(runs)[-columns:]:
+        figure.update_xaxes(title_text=x, row=row, col=column)
+    return figure.update_yaxes(title_text=y, col=1)
 
 
 def _with_bars(figure: go.Figure, runs: Runs, title: str) -> go.Figure:
@@ -75,21 +78,31 @@ def _with_bars(figure: go.Figure, runs: Runs, title: str) -> go.Figure:
 
 
 def sensitivity(found: Swept, task: str) -> go.Figure:
-    """Mean evaluation return for each value of each setting: every seed, and their median as a line."""
-    names = [NAMES.get(name, name) for name in found]
-    figure = grid(1, len(found), names, shared_yaxes=True, horizontal_spacing=0.04)
+    """Every seed and their median, for each value of each setting: above what was reached, below how fast."""
+    titles = [NAMES.get(name, name) for name in found] + [""] * len(found)
+    figure = grid(2, len(found), titles, shared_yaxes=True, shared_xaxes=True, horizontal_spacing=0.04,
+                  vertical_spacing=0.06)  # fmt: skip
     for column, values in enumerate(found.values(), 1):
-        means = {f"{value:g}": [np.mean(run.evaluation) for run in of] for value, of in values.items()}
-        points = [(value, mean) for value, each in means.items() for mean in each]
-        figure.add_scatter(
-            x=[value for value, _ in points], y=[mean for _, mean in points], mode="markers", name="one seed",
-            marker=dict(color=PALETTE[5], size=8), showlegend=column == 1, row=1, col=column,
-        )  # fmt: skip
-        figure.add_scatter(
-            x=list(means), y=[np.median(each) for each in means.values()], mode="lines", name="median of the seeds",
-            line_color=PALETTE[0], showlegend=column == 1, row=1, col=column,
-        )  # fmt: skip
-    figure.update_xaxes(type="category").update_yaxes(title_text="Return without exploration", row=1, col=1)
+        for row, measure in enumerate(MEASURES.values(), 1):
+            _swept(figure, {f"{value:g}": [measure(run) for run in of] for value, of in values.items()}, row, column)
+    figure.update_xaxes(type="category")
+    for row, name in enumerate(MEASURES, 1):
+        figure.update_yaxes(title_text=name, row=row, col=1)
     return figure.update_layout(
-        title=f"{task}: one setting changed at a time", legend=dict(orientation="h", y=-0.15, x=0.5, xanchor="center")
-    )
+        title=f"{task}: one setting changed at a time", height=560,
+        legend=dict(orientation="h", y=-0.08, x=0.5, xanchor="center"),
+    )  # fmt: skip
+
+
+def _swept(figure: go.Figure, results: Mapping[str, Sequence[float]], row: int, column: int) -> None:
+    """One panel: value of a setting → a result for each seed."""
+    points = [(value, result) for value, each in results.items() for result in each]
+    first, place = (row, column) == (1, 1), dict(row=row, col=column)
+    figure.add_scatter(
+        x=[value for value, _ in points], y=[result for _, result in points], mode="markers", name="one seed",
+        marker=dict(color=PALETTE[5], size=7), showlegend=first, **place,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(results), y=[np.median(each) for each in results.values()], mode="lines", name="median of the seeds",
+        line_color=PALETTE[0], showlegend=first, **place,
+    )  # fmt: skip
