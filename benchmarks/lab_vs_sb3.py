@@ -5,7 +5,8 @@ python -m benchmarks.lab_vs_sb3 --rounds 1 --share 0.1 --tasks CartPole-v1      
 
 Both step Gymnasium's environments one after the other in one process on one thread: SyncVectorEnv here, DummyVecEnv
 there. They take turns, and the medians of the rounds count. A step of the lab that only resets an environment is not
-counted. Both make as many updates: SB3 would round a last rollout up. Round n trains both with seed n; then both play the same number of episodes without exploration.
+counted. Both make as many updates; Stable-Baselines3 would round a last rollout up. Round n trains both with seed n;
+then both play the same number of episodes without exploration.
 """
 
 import argparse
