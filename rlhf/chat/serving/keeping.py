@@ -34,6 +34,8 @@ MOST_UNKEPT = 2000
 """Messages held in memory; beyond them the oldest are forgotten."""
 BRIEF_S = 0.25
 """How long what had no room waits for other writes, in seconds: everybody else waits meanwhile."""
+LONGEST_S = 1.0
+"""How long all that is tried again may take together, in seconds; the rest waits for the next write."""
 
 
 class Keeper:
@@ -133,7 +135,9 @@ class Keeper:
     def is_kept(self, id: str) -> bool:
         """Whether a message is on the disk, or is now that there is room."""
         with self._lock:
-            return id not in self._messages or (self._catch_up() and id not in self._messages)
+            if id in self._messages:
+                self._catch_up()
+            return id not in self._messages
 
     def need_kept(self, id: str) -> None:
         """Refuse to judge what is in memory only. Raises `StoreFull`, or `StoreBusy` where others write."""
@@ -169,14 +173,17 @@ class Keeper:
             at = message.parent
         return [*(self.store.path(at) if at is not None else []), *reversed(here)]
 
-    def _catch_up(self) -> bool:
-        """Write what had no room; False where there is still none."""
+    def _catch_up(self) -> None:
+        """Write what had no room, as far as there is some now, for about `LONGEST_S`: others wait meanwhile."""
+        until = time.monotonic() + LONGEST_S
         try:
             for talk in list(self._conversations.values()):
                 with self.store.together(BRIEF_S):
                     self.store.add_conversation(talk)
                 del self._conversations[talk.id]
             for message in list(self._messages.values()):
+                if time.monotonic() > until:
+                    break
                 try:
                     with self.store.together(BRIEF_S):
                         self.store.add_message(message)
@@ -185,8 +192,6 @@ class Keeper:
                 del self._messages[message.id]
         except CANNOT_NOW as error:
             self._busy = isinstance(error, StoreBusy)
-            return False
-        return True
 
     def _in_memory(self, user: str, kind: Kind, title: str = "") -> StoredConversation:
         now = time.time()

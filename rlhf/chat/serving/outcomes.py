@@ -168,10 +168,10 @@ class Outcomes:
         return duel.id, self._vote(duel) if duel.choice else None
 
     def _vote(self, duel: Duel) -> Vote:
+        if duel.user == IMPORTED:  # thousands, perhaps, of which none counts
+            return Vote(duel, (None, None), False)
         left, right = self.store.message(duel.left), self.store.message(duel.right)
-        fair = duel.user != IMPORTED and not (
-            unfair(duel, left, right) or unfit(self.store.path(duel.prompt_message), left, right)
-        )
+        fair = not (unfair(duel, left, right) or unfit(self.store.path(duel.prompt_message), left, right))
         return Vote(duel, (left.version, right.version), fair)
 
 

@@ -6,18 +6,19 @@
 
 A challenger that cannot be loaded is retired. One whose replies go wrong too often (`routing.fallback_after`,
 `fallback_rate`) is retired, too, and the SFT version takes its place in the conversations that it had, or the live one
-where there is no SFT version. With `routing.automatic` a live version whose replies go wrong too often is rolled back.
-Where the live version cannot be loaded, the SFT version answers, and the log says so.
+where there is no SFT version. With `routing.automatic` a live version whose replies go wrong too often is rolled back, once: if
+its predecessor does no better the fault is elsewhere, and nothing more happens until somebody promotes a version. Where the live version cannot be loaded, the SFT version answers, and the log says so.
 """
 
 import logging
 import math
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf.chat.ab_test import Decision, Verdict, misbehaves, verdict
 from rlhf.chat.feedback import StoredMessage
@@ -29,6 +30,16 @@ from rlhf.errors import UserError
 from rlhf.registry import FALLBACK, Registry, Version
 
 log = logging.getLogger(__name__)
+
+
+class Term(NamedTuple):
+    """How a version came to be live: a line `live` of the event log."""
+
+    version: str
+    since: float = 0.0
+    """Unix seconds; 0 for the first version of a store, which was live before anybody was asked."""
+    rolled_back: bool = False
+    """Whether the server itself put it in the place of one that misbehaved."""
 
 
 class Serving:
@@ -53,6 +64,7 @@ class Serving:
         self.on_change: Callable[[], None] = lambda: None
         """Called after the arms have changed."""
         self._came: dict[str, float] = {}
+        self._term = Term("")
         self._substitutes: dict[str, str] = {}
         self._verdicts: defaultdict[str, Kept[Verdict]] = defaultdict(Kept)
         """Of each challenger: the test is made anew only where something was judged."""
@@ -105,6 +117,7 @@ class Serving:
         arms = (live.name, *(version.name for version in loaded))
         if self.arms and live.name != self.live:  # as the live version it begins anew, whatever it did before
             self.answering.conduct[live.name].clear()
+        self._term = self._begun(live.name)
         if self.answering.scorer:
             self.answering.scorer.use(self.registry.reward_path(live))
         for version in loaded:
@@ -114,6 +127,16 @@ class Serving:
             log.info("answering: %s", ", ".join(arms))
             self.on_change()
         self._stamp = stamp
+
+    def _begun(self, live: str, rolled_back: bool = False) -> Term:
+        """Since when a version is live, after a restart, too; noted where it is so from now on."""
+        last = self.answering.keeper.store.events("live", limit=1)
+        known = Term(**last[0].data) if last else self._term
+        if known.version == live:
+            return known
+        term = Term(live, time.time() if last else 0.0, rolled_back)
+        self.answering.log("live", **term._asdict())
+        return term
 
     def _load(self, version: Version) -> bool:
         if version.name in self.engine.versions:
@@ -167,11 +190,11 @@ class Serving:
     def _rolled_back(self) -> bool:
         """Where the settings allow it, put the version before the live one, or SFT, in place of one that misbehaves.
 
-        The SFT version is the last resort, and stays. Replies count from when a version became live, or from the
+        The SFT version is the last resort, and stays; so does what came by a rollback. Replies count from when a version became live, or from the
         start of this server: so who promotes a version again gives it another chance.
         """
         name = self.live
-        if not self.settings.automatic or name == FALLBACK:
+        if not self.settings.automatic or name == FALLBACK or self._term.rolled_back:
             return False
         if not misbehaves(list(self.answering.conduct[name]), self.settings) or self.registry.live().name != name:
             return False
@@ -182,6 +205,7 @@ class Serving:
                 log.critical("THE LIVE VERSION %s MISBEHAVES, and nothing can take its place: %s", name, error)
             self._stuck.add(name)
             return False
+        self._begun(instead.name, rolled_back=True)
         log.critical("THE LIVE VERSION %s MISBEHAVES; it is retired, and %s is live in its place", name, instead.name)
         self.answering.log("fallback", version=name, instead=instead.name, reason="misbehaves")
         return True
@@ -197,16 +221,20 @@ class Serving:
 
     def verdict(self, name: str) -> Verdict:
         """What the test says of a challenger. What it has once decided stays, whatever has been taken back since."""
-        live, came = self.live, self._came.get(name, math.inf)
+        live, since = self.live, self._met(name)
         found = self._verdicts[name].of(
-            (self.outcomes.number(), live, came),
-            lambda: verdict(self.outcomes.since(self.since), live, name, self.settings.alpha, since=came),
+            (self.outcomes.number(), live, since),
+            lambda: verdict(self.outcomes.since(self.since), live, name, self.settings.alpha, since=since),
         )
         return replace(found, decision=self._noted(name) or found.decision)
 
+    def _met(self, name: str) -> float:
+        """Since when a challenger and the live version have answered side by side, Unix seconds."""
+        return max(self._came.get(name, math.inf), self._term.since)
+
     def _noted(self, name: str) -> Decision | None:
         """What the log says that the test decided."""
-        for event in self.answering.keeper.store.events("decided", since=self._came.get(name, math.inf)):
+        for event in self.answering.keeper.store.events("decided", since=self._met(name)):
             if (event.data["version"], event.data["against"]) == (name, self.live):
                 decision: Decision = event.data["decision"]
                 return decision

@@ -245,6 +245,48 @@ def test_a_promoted_version_that_misbehaves_is_rolled_back(folder, tokenizer, ca
         assert registry.live().name == "v1"
 
 
+def test_where_the_version_before_does_no_better_nothing_more_is_rolled_back(folder, tokenizer):
+    """A fault of the machine must not lead step by step to the SFT version; after a restart neither."""
+    registry = add_challenger(folder, tokenizer)
+    registry.promote("v1")
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        for name in ("v1", "ppo"):
+            misbehave(service, name, 10, 10)
+            service.check_versions()
+            assert registry.live().name == "ppo"
+    with service_on(folder, chat_config(routing=AUTOMATIC)) as service:
+        misbehave(service, "ppo", 10, 10)
+        service.check_versions()
+        assert registry.live().name == "ppo"
+        registry.promote("v1")  # by hand: the server may step in again
+        service.check_versions()
+        misbehave(service, "v1", 10, 10)
+        service.check_versions()
+        assert registry.live().name == "ppo"
+        assert len(service.store.events("fallback")) == 2
+
+
+def test_the_test_compares_what_both_were_asked_on_the_same_days(folder, tokenizer):
+    """Judgements from before the live version became live have no counterpart of its own."""
+    registry = add_challenger(folder, tokenizer)
+    with service_on(folder, chat_config(routing={"uniform_share": 1.0})) as service:
+
+        def judged(count):
+            for number in range(count):
+                reply = answer(service, f"user{number}")
+                service.rate(f"user{number}", reply.id, Rating(thumb=1))
+
+        judged(12)
+        before = service.serving.verdict("v1")
+        assert before.n_challenger + before.n_live == 12
+        registry.promote("sft")
+        service.check_versions()
+        anew = service.serving.verdict("v1")
+        assert service.serving.arms == ("sft", "v1") and anew.n_challenger + anew.n_live == 0
+        judged(10)
+        assert sum((service.serving.verdict("v1").n_challenger, service.serving.verdict("v1").n_live)) == 10
+
+
 def test_nothing_is_rolled_back_where_nobody_allowed_it(folder, tokenizer):
     registry = add_challenger(folder, tokenizer)
     registry.promote("v1")
