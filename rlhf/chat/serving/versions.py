@@ -6,8 +6,9 @@
 
 A challenger that cannot be loaded is retired. One whose replies go wrong too often (`routing.fallback_after`,
 `fallback_rate`) is retired, too, and the SFT version takes its place in the conversations that it had, or the live one
-where there is no SFT version. With `routing.automatic` a live version whose replies go wrong too often is rolled back, once: if
-its predecessor does no better the fault is elsewhere, and nothing more happens until somebody promotes a version. Where the live version cannot be loaded, the SFT version answers, and the log says so.
+where there is no SFT version. With `routing.automatic` a live version whose replies go wrong too often is rolled back,
+once: if its predecessor does no better the fault is elsewhere, and nothing more happens until somebody promotes a
+version. Where the live version cannot be loaded, the SFT version answers, and the log says so.
 """
 
 import logging
@@ -190,8 +191,8 @@ class Serving:
     def _rolled_back(self) -> bool:
         """Where the settings allow it, put the version before the live one, or SFT, in place of one that misbehaves.
 
-        The SFT version is the last resort, and stays; so does what came by a rollback. Replies count from when a version became live, or from the
-        start of this server: so who promotes a version again gives it another chance.
+        The SFT version is the last resort, and stays; so does what came by a rollback. Replies count from when a
+        version became live, or from the start of this server: so who promotes a version again gives it another chance.
         """
         name = self.live
         if not self.settings.automatic or name == FALLBACK or self._term.rolled_back:
