@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 
 class Acts(Protocol):
+    """The lab's agents, and others that are held against them."""
+
     def best(self, observations: NDArray) -> NDArray: ...
 
 
