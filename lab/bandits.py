@@ -38,11 +38,10 @@ class Arguments(Options):
     """Pulls of a run on arms that change."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need(self.runs >= 2, "runs", "at least 2", self.runs)
         need(self.steps >= 10, "steps", "at least 10", self.steps)
         need(self.walk_steps >= 10, "walk_steps", "at least 10", self.walk_steps)
-        need(self.seed >= 0, "seed", "0 or more", self.seed)
-        need(self.workers is None or self.workers >= 1, "workers", "at least 1", self.workers)
 
 
 class Entry(NamedTuple):

@@ -57,7 +57,7 @@ class Arguments(Options):
     """Of the learning."""
 
     def __post_init__(self) -> None:
-        need(self.seed >= 0, "seed", "at least 0", self.seed)
+        super().__post_init__()
         need(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         need(self.checks >= 1, "checks", "at least 1", self.checks)
         need(self.episodes >= 1, "episodes", "at least 1", self.episodes)

@@ -56,6 +56,10 @@ class Options:
     debug: bool = False
     """Show where an error came from."""
 
+    def __post_init__(self) -> None:
+        need(self.seed >= 0, "seed", "at least 0", self.seed)
+        need(self.workers is None or self.workers >= 1, "workers", "at least 1", self.workers)
+
 
 def need(true: bool, argument: str, expected: str, found: object) -> None:
     """Refuse an argument. Raises `UserError` unless `true`."""

@@ -67,14 +67,13 @@ class Arguments(Options):
     """Episodes of FrozenLake for each schedule of exploration."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("runs", "interim_runs", "asymptotic_runs", "walk_runs", "walk_episodes"):
             need(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("episodes", "asymptotic_episodes", "lake_episodes"):
             need(getattr(self, name) >= 5, name, "at least 5", getattr(self, name))
         need(0 < self.alpha <= 1, "alpha", "more than 0, at most 1", self.alpha)
         need(0 <= self.epsilon <= 1, "epsilon", "from 0 to 1", self.epsilon)
-        need(self.seed >= 0, "seed", "at least 0", self.seed)
-        need(self.workers is None or self.workers >= 1, "workers", "at least 1", self.workers)
 
 
 class Job(NamedTuple):

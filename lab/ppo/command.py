@@ -31,12 +31,12 @@ class Arguments(Options):
     """Of each evaluation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need(bool(self.tasks) and set(self.tasks) <= set(TASKS), "tasks", f"some of {', '.join(TASKS)}",
              ", ".join(self.tasks) or "none")  # fmt: skip
         need(self.seeds >= 1, "seeds", "1 or more", self.seeds)
         need(0 < self.share <= 1, "share", "more than 0, at most 1", self.share)
         need(self.episodes >= 1, "episodes", "1 or more", self.episodes)
-        need(self.workers is None or self.workers >= 1, "workers", "1 or more", self.workers)
 
     def steps(self, task: str) -> int:
         """Of each training of a task."""

@@ -19,6 +19,7 @@ class Arguments(Options):
     """Independent runs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need(self.runs > 0, "runs", "at least 1", self.runs)
 
 
@@ -76,6 +77,12 @@ def test_an_argument_out_of_range_is_named(monkeypatch, capsys):
     assert call(monkeypatch, lambda arguments: None, "--runs", 0) == 2
     told = capsys.readouterr().err
     assert "--runs" in told and "at least 1" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(("argument", "value"), [("--seed", -1), ("--workers", 0), ("--workers", -1)])
+def test_what_every_experiment_takes_is_checked(monkeypatch, capsys, argument, value):
+    assert call(monkeypatch, lambda arguments: None, argument, value) == 2
+    assert f"{argument} is out of range" in capsys.readouterr().err
 
 
 def test_debug_shows_where(monkeypatch):
