@@ -70,7 +70,8 @@ def make_world(
         prompts: texts, records or conversations; default: the training prompts of the embedded corpus.
         reward: what a reply is worth: "model" (the run's reward model), "gold" (the embedded corpus's judge), a
             function or a configuration as for `ppo.rewards` (docs/rewards.md). Default: "model" where the run has one,
-            else "gold".
+            else "gold", which knows the embedded prompts only, and only the first reply to them. A reward function's
+            columns `id`, `reference`, … are those of the opening prompt, also for later replies.
         user: what the user says after each reply: texts, or a function of the conversation so far.
         max_turns: replies of a conversation, at most.
         max_reply_tokens: of one reply, its end included; default: as the run was configured, else 32.
@@ -80,7 +81,8 @@ def make_world(
         device: "auto", "cpu" or "cuda", for a run's models.
 
     Raises:
-        UserError: no such run or version, no tokenizer, no prompts, no such reward, or prompts that are too long.
+        UserError: no such run or version, no tokenizer, no prompts, no such reward, one that does not know the prompts,
+            or prompts that are too long.
     """
     found = _load(Path(run).expanduser(), version, device) if run is not None else None
     if found:
@@ -95,7 +97,7 @@ def make_world(
         most = limits.max_response_tokens if limits else REPLY_TOKENS
     rows = [_as_prompt(prompt) for prompt in prompts] if prompts is not None else _embedded(found)
     encoded = [encode_prompt(tokenizer, row.prompt) for row in rows]
-    rewards, read = _rewards(reward, found, rows)
+    rewards, read = _rewards(reward, found, rows, bool(user))
     return World(
         tokenizer, rows, encoded, rewards, _context(context, limits, model, tokenizer, encoded, most, bool(user)),
         most, model, user, max_turns, missing_eos_penalty, read,
@@ -148,7 +150,7 @@ def _embedded(run: _Run | None) -> list[Prompt]:
 
 
 def _rewards(
-    given: RewardGiven | None, run: _Run | None, prompts: Sequence[Prompt]
+    given: RewardGiven | None, run: _Run | None, prompts: Sequence[Prompt], several_turns: bool
 ) -> tuple[Rewards, ReadFunction | None]:
     """The reward functions and, if it is one of them, the learned reward model."""
     if given is None:
@@ -156,7 +158,7 @@ def _rewards(
     if isinstance(given, Rewards):
         return given, None
     if given == GOLD:
-        return Rewards([Reward(GOLD, judged(classroom.SOURCE.judge(SourceSpec(source="classroom")), prompts))]), None
+        return Rewards([Reward(GOLD, _gold(prompts, several_turns))]), None
     if not isinstance(given, str | dict | list):
         return Rewards([Reward(getattr(given, "__name__", type(given).__name__), given)]), None
     try:
@@ -167,6 +169,21 @@ def _rewards(
     check_rewards(specs)
     device = run.device if run else torch.device("cpu")
     return build_rewards(specs, Workshop(device)), _learned(run) if uses_model(specs) else None
+
+
+def _gold(prompts: Sequence[Prompt], several_turns: bool) -> RewardFunction:
+    """The embedded corpus's judge; refused where it would give nothing, or judge by another question's answer."""
+    judge = classroom.SOURCE.judge(SourceSpec(source=classroom.SOURCE.name))
+    problem = "The judge of the embedded corpus cannot tell what these replies are worth."
+    remedy = 'give reward=…: a function, or a name from docs/rewards.md such as "distinct"'
+    unknown = [prompt.id for prompt in prompts if judge(prompt, "") is None]
+    if unknown:
+        raise UserError(problem, expected="prompts of the embedded corpus", remedy=remedy,
+                        found=f"{len(unknown)} others of {len(prompts)}, the first: {unknown[0]}")  # fmt: skip
+    if several_turns:
+        raise UserError(problem, expected="one reply a conversation: the judge knows the answer to the first question",
+                        found="further turns (user=…)", remedy=remedy)  # fmt: skip
+    return judged(judge, prompts)
 
 
 def _learned(run: _Run | None) -> ReadFunction:

@@ -113,5 +113,5 @@ class World:
 
 
 def asked(prompt: Prompt, messages: Conversation) -> Prompt:
-    """A prompt with what has been said since, as reward functions see it."""
+    """A prompt with what has been said since, as reward functions see it; all else stays the opening's."""
     return replace(prompt, prompt=messages)

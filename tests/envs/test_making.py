@@ -3,11 +3,11 @@ import copy
 import pytest
 import torch
 
-from rlhf.env import make_world
+from rlhf.env import ChatEnvironment, make_world
 from rlhf.errors import UserError
 from rlhf.records import Message, Prompt, ask
 from rlhf.rewards.core import Reward, Rewards
-from tests.env_world import CONTEXT, letters, small, small_world
+from tests.env_world import CONTEXT, letters, play, small, small_world
 
 
 def test_prompts_may_be_texts_conversations_or_records():
@@ -41,6 +41,34 @@ def test_the_gold_judge_knows_the_embedded_prompts():
     reply = small()[1].encode(prompt.reference, add_special_tokens=False)
     totals, _ = world.score([prompt] * 2, [world.encoded[row]] * 2, [list(reply), []])
     assert totals[0] > 0.9 and totals[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        ({"prompts": ["The cat", "Paris"]}, "2 others of 2"),
+        ({"prompts": None, "model": None, "user": ["Go on"]}, "further turns"),
+    ],
+)
+@pytest.mark.parametrize("reward", [None, "gold"])
+def test_the_gold_judge_is_refused_what_it_does_not_know(made, found, reward):
+    with pytest.raises(UserError, match=f"(?s)cannot tell what these replies are worth.*{found}"):
+        small_world(**made, reward=reward, context=256)
+
+
+def test_later_replies_come_with_the_opening_prompts_reference():
+    seen = []
+
+    def note(completions, messages, id, reference, **columns):
+        seen.append((id[0], reference[0], messages[0][-1]["content"]))
+        return [0.0]
+
+    paris = Prompt("7", ask("Paris"), "", "mine", reference="In France.")
+    world = small_world(prompts=[paris], reward=note, user=["And Rome?"])
+    env = ChatEnvironment("reply", world=world)
+    env.reset(seed=0)
+    play(env, [env.encode_reply("a")] * 2)
+    assert seen == [("7", "In France.", "Paris"), ("7", "In France.", "And Rome?")]
 
 
 def test_a_reward_that_does_not_apply_adds_nothing_and_is_left_out():
