@@ -258,6 +258,26 @@ def test_steps_before_the_beginning_and_after_the_end_are_refused(world):
         ChatVectorEnvironment(2, world=world).step(np.zeros(2, int))
 
 
+@pytest.mark.parametrize("failing", ["reward", "user"])
+def test_after_a_failure_all_conversations_begin_anew(failing):
+    """The first of two conversations is over when the function fails, or in the middle of a turn."""
+
+    def fails(*messages, **columns):
+        raise RuntimeError("out of order")
+
+    world = small_world(**{failing: fails})
+    single, several = ChatEnvironment("token", world=world), ChatVectorEnvironment(2, "token", world=world)
+    for env, actions in ((single, END), (several, np.array([END, spell("a")[0]]))):
+        env.reset(seed=0)
+        with pytest.raises((RuntimeError, UserError), match="out of order"):
+            env.step(actions)
+        with pytest.raises(UserError, match=r"(?s)to go on with.*call reset\(\) first"):
+            env.step(actions)
+        env.reset(seed=0)
+        going = env.step(spell("a")[0] if env is single else np.array(spell("ab")))
+        assert not np.any(going[2])
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [

@@ -63,7 +63,10 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
         return self.stage.observe()[0], info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an action. Raises `UserError` if it is not in the space, or the conversation is over or not begun."""
+        """Take an action. Raises `UserError` if it is not in the space, or the conversation is over or not begun.
+
+        After a reward or `user` function has failed, `reset` must be called.
+        """
         talk = self.stage.talks.get(0)
         if talk is None or talk.over:
             raise UserError("There is no conversation to go on with.", remedy="call reset() first")

@@ -85,6 +85,8 @@ class Stage:
     def step(self, slots: Sequence[int], actions: Sequence[Any], luck: Sequence[np.random.Generator]) -> list[Step]:
         """Take an action in each of some conversations, all together.
 
+        What fails on the way ends all N of them: some may have gone on, and what their replies are worth is not known.
+
         Args:
             slots: n of them.
             actions: n of them.
@@ -94,6 +96,13 @@ class Stage:
             UserError: an action that is not in the space (nothing has happened then), or a reward function failed.
         """
         actions = [valid(self.kind.space, action) for action in actions]
+        try:
+            return self._go_on(slots, actions, luck)
+        except BaseException:
+            self.talks.clear()
+            raise
+
+    def _go_on(self, slots: Sequence[int], actions: list[Any], luck: Sequence[np.random.Generator]) -> list[Step]:
         said: dict[int, Spoken] = {}
         for slot, tokens in zip(slots, self.kind.tokens(actions, self._all(), slots, luck), strict=True):
             spoken = self.talks[slot].say(tokens, self.kind.whole)

@@ -52,7 +52,6 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._luck: list[np.random.Generator] = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._over = np.ones(num_envs, dtype=bool)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -71,22 +70,22 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             if seeds is not None and seeds[slot] is not None:
                 self._luck[slot] = seeding.np_random(seeds[slot])[0]
             infos = self._add_info(infos, self.stage.begin(slot, self._luck[slot], options), slot)
-        self._over[:] = False
         return self._observations(), infos
 
     def step(self, actions: Any) -> Steps:
         """Take an action in each conversation that is not over, and begin the others anew.
 
         Raises:
-            UserError: an action that is not in the space, or `reset` was not called.
+            UserError: an action that is not in the space, a reward function failed, or `reset` was not called, at all
+                or after such a failure.
         """
         if not self.stage.talks:
             raise UserError("There are no conversations to go on with.", remedy="call reset() first")
-        going = [slot for slot in range(self.num_envs) if not self._over[slot]]
+        going = [slot for slot, talk in self.stage.talks.items() if not talk.over]
         given = list(iterate(self.action_space, actions))
         given = [valid(self.single_action_space, given[slot]) for slot in going]  # before anything happens
         found = {slot: Step(0.0, False, False, self.stage.begin(slot, self._luck[slot]))
-                 for slot in range(self.num_envs) if self._over[slot]}  # fmt: skip
+                 for slot in range(self.num_envs) if slot not in going}  # fmt: skip
         steps = self.stage.step(going, given, [self._luck[slot] for slot in going])
         found |= dict(zip(going, steps, strict=True))
         infos: dict[str, Any] = {}
@@ -94,7 +93,6 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             infos = self._add_info(infos, found[slot].info, slot)
         ordered = [found[slot] for slot in range(self.num_envs)]
         terminated, truncated = (np.array([one[part] for one in ordered], dtype=bool) for part in (1, 2))
-        self._over = terminated | truncated
         return self._observations(), np.array([one.reward for one in ordered]), terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
