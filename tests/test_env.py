@@ -247,6 +247,14 @@ def test_a_bad_action_among_good_ones_changes_nothing(world):
     assert [talk.ids for talk in envs.stage.talks.values()] == before
 
 
+@pytest.mark.parametrize("actions", [[0], [0, 0, 0], 0, None])
+def test_a_batch_has_an_action_for_each_conversation(world, actions):
+    envs = ChatVectorEnvironment(2, "token", world=world)
+    envs.reset(seed=0)
+    with pytest.raises(UserError, match="an action for each conversation"):
+        envs.step(np.array(actions))
+
+
 def test_steps_before_the_beginning_and_after_the_end_are_refused(world):
     env = ChatEnvironment("token", world=world)
     for _ in range(2):

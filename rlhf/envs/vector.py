@@ -76,14 +76,14 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """Take an action in each conversation that is not over, and begin the others anew.
 
         Raises:
-            UserError: an action that is not in the space, a reward function failed, or `reset` was not called, at all
-                or after such a failure.
+            UserError: another number of actions, one that is not in the space, a reward function failed, or `reset` was not
+                called, at all or after such a failure.
         """
         if not self.stage.talks:
             raise UserError("There are no conversations to go on with.", remedy="call reset() first")
         going = [slot for slot, talk in self.stage.talks.items() if not talk.over]
-        given = list(iterate(self.action_space, actions))
-        given = [valid(self.single_action_space, given[slot]) for slot in going]  # before anything happens
+        batch = self._each(actions)
+        given = [valid(self.single_action_space, batch[slot]) for slot in going]  # before anything happens
         found = {slot: Step(0.0, False, False, self.stage.begin(slot, self._luck[slot]))
                  for slot in range(self.num_envs) if slot not in going}  # fmt: skip
         steps = self.stage.step(going, given, [self._luck[slot] for slot in going])
@@ -94,6 +94,16 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         ordered = [found[slot] for slot in range(self.num_envs)]
         terminated, truncated = (np.array([one[part] for one in ordered], dtype=bool) for part in (1, 2))
         return self._observations(), np.array([one.reward for one in ordered]), terminated, truncated, infos
+
+    def _each(self, actions: Any) -> list[Any]:
+        try:
+            batch = list(iterate(self.action_space, actions))
+        except TypeError:  # of no batch at all
+            batch = []
+        if len(batch) != self.num_envs:
+            raise UserError("There must be an action for each conversation.", expected=str(self.num_envs),
+                            found=f"{len(batch)}, in {actions!r}")  # fmt: skip
+        return batch
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, actions), true for those that are allowed. Raises `UserError` as that of `ChatEnvironment`."""
