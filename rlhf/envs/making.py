@@ -66,7 +66,7 @@ def make_world(
         run: folder of a run: its model and tokenizer, its reward model, its limits. What else is given goes before.
         version: of the run; default: the live one.
         model: a causal language model in memory; frozen from now on. Not needed to read and to write token ids.
-        tokenizer: needed where there is no run.
+        tokenizer: needed where there is no run; with an EOS, a pad token and a chat template (`load_tokenizer`).
         prompts: texts, records or conversations; default: the training prompts of the embedded corpus.
         reward: what a reply is worth: "model" (the run's reward model), "gold" (the embedded corpus's judge), a
             function or a configuration as for `ppo.rewards` (docs/rewards.md). Default: "model" where the run has one,
@@ -89,6 +89,7 @@ def make_world(
         tokenizer, model = tokenizer or found.tokenizer, model if model is not None else found.model
     if tokenizer is None:
         raise UserError("The environment needs a tokenizer.", remedy="give run=…, or tokenizer=… and prompts=…")
+    _check_complete(tokenizer)
     if model is not None:
         _check_vocabulary(model, tokenizer)
     limits = found.config.data if found else None
@@ -117,6 +118,15 @@ def _load(folder: Path, version: str | None, wanted_device: str) -> _Run:
     model = load_causal_lm(str(chosen), tokenizer, config.model.precision, device)
     reward = folder / "reward"
     return _Run(config, tokenizer, model, device, reward if reward.is_dir() else None)
+
+
+def _check_complete(tokenizer: PreTrainedTokenizerFast) -> None:
+    needed = {"EOS": tokenizer.eos_token, "pad token": tokenizer.pad_token, "chat template": tokenizer.chat_template}
+    lacking = [name for name, there in needed.items() if not there]
+    if lacking:
+        raise UserError("The tokenizer lacks what conversations are written with.", expected=", ".join(needed),
+                        found=f"no {', no '.join(lacking)}",
+                        remedy="load it with rlhf.tokenizer.load_tokenizer, which adds what is missing")  # fmt: skip
 
 
 def _check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -76,8 +76,8 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """Take an action in each conversation that is not over, and begin the others anew.
 
         Raises:
-            UserError: another number of actions, one that is not in the space, a reward function failed, or `reset` was not
-                called, at all or after such a failure.
+            UserError: another number of actions, one that is not in the space, a reward function failed, or `reset` was
+                not called, at all or after such a failure.
         """
         if not self.stage.talks:
             raise UserError("There are no conversations to go on with.", remedy="call reset() first")

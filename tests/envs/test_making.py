@@ -116,6 +116,16 @@ def test_a_reward_that_is_no_finite_number_is_refused(value):
         world.score([world.prompts[0]], [world.encoded[0]], [[]])
 
 
+@pytest.mark.parametrize(
+    ("part", "name"), [("eos_token", "EOS"), ("pad_token", "pad token"), ("chat_template", "chat template")]
+)
+def test_a_tokenizer_that_lacks_something_is_refused(part, name):
+    tokenizer = copy.deepcopy(small()[1])
+    setattr(tokenizer, part, None)
+    with pytest.raises(UserError, match=f"(?s)lacks.*found: no {name}\n.*load_tokenizer"):
+        small_world(tokenizer=tokenizer)
+
+
 def test_a_model_with_too_few_embeddings_is_refused():
     model = copy.deepcopy(small()[0])
     model.resize_token_embeddings(290)
