@@ -142,8 +142,9 @@ def test_equal_seeds_give_equal_episodes(world, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_vectorised_and_single_ones_agree_step_by_step(world, name, view):
     """Random actions, ends of sequence among them, over several episodes of each of three environments."""
-    together = gymnasium.make_vec(name, 3, world=world, observation=view)
-    apart = SyncVectorEnv([lambda: gymnasium.make(name, world=world, observation=view)] * 3)
+    made = {"world": world, "observation": view, "render_mode": "ansi"}
+    together = gymnasium.make_vec(name, 3, **made)
+    apart = SyncVectorEnv([lambda: gymnasium.make(name, **made)] * 3)
     assert isinstance(together.unwrapped, ChatVectorEnvironment)
     assert together.single_action_space == apart.single_action_space
     compare(together.reset(seed=11), apart.reset(seed=11))
@@ -153,6 +154,7 @@ def test_vectorised_and_single_ones_agree_step_by_step(world, name, view):
         if name == IDS["token"] and number % 3 == 0:
             actions[number % 2] = END
         compare(together.step(actions), apart.step(actions))
+        assert together.render() == apart.render()
 
 
 def compare(found, wanted) -> None:
@@ -304,6 +306,14 @@ def test_unknown_arguments_are_refused(world, made, message):
 def test_a_prompt_that_is_not_there_is_refused(world, options):
     with pytest.raises(UserError, match="no such prompt"):
         ChatEnvironment(world=world).reset(options=options)
+
+
+def test_a_vectorised_one_is_rendered_as_texts_or_not_at_all(world):
+    envs = ChatVectorEnvironment(2, world=world)
+    envs.reset(seed=0)
+    assert envs.render() is None
+    with pytest.raises(UserError, match="(?s)no such render mode.*ansi or None"):
+        ChatVectorEnvironment(2, world=world, render_mode="human")
 
 
 def test_without_a_model_there_are_ids_and_no_features():

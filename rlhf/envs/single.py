@@ -12,7 +12,7 @@ from rlhf.envs.observing import View
 from rlhf.envs.stage import Action, Stage
 from rlhf.envs.world import World
 from rlhf.errors import UserError
-from rlhf.tokenizer import decode_reply, encode_reply
+from rlhf.tokenizer import encode_reply
 
 
 class ChatEnvironment(gymnasium.Env[Any, Any]):
@@ -47,8 +47,7 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
         world: World | None = None,
         **made_of: Any,
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise UserError("There is no such render mode.", expected="human, ansi or None", found=repr(render_mode))
+        refuse_other_modes(render_mode, self.metadata["render_modes"])
         self.world, self.render_mode = the_world(world, made_of), render_mode
         self.stage = Stage(self.world, action, observation, 1)
         self.observation_space, self.action_space = self.stage.observer.space, self.stage.kind.space
@@ -104,22 +103,13 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """The conversation so far: as text for "ansi", printed for "human"."""
-        text = "\n".join(self._lines())
+        talk = self.stage.talks.get(0)
+        text = talk.text() if talk else ""
         if self.render_mode == "ansi":
             return text
         if self.render_mode == "human":
             print(text)
         return None
-
-    def _lines(self) -> list[str]:
-        """A line or more a turn, each behind its role; the last one may be a reply in the making."""
-        talk = self.stage.talks.get(0)
-        if talk is None:
-            return []
-        lines = [f"{turn.role}: {printable(turn.content)}" for turn in talk.messages]
-        if not talk.over:
-            lines.append(f"assistant: {printable(decode_reply(self.world.tokenizer, talk.reply))}…")
-        return lines
 
     def _show(self) -> None:
         """Print the turns that are whole and were not printed yet."""
@@ -139,3 +129,10 @@ def the_world(world: World | None, made_of: dict[str, Any]) -> World:
         raise UserError("A world is whole: nothing can be given beside it.", found=", ".join(made_of),
                         remedy="give these to make_world")  # fmt: skip
     return world
+
+
+def refuse_other_modes(render_mode: str | None, known: list[str]) -> None:
+    if render_mode not in (None, *known):
+        raise UserError(
+            "There is no such render mode.", expected=f"{', '.join(known)} or None", found=repr(render_mode)
+        )

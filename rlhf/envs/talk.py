@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf.chat.terminal.screen import printable
 from rlhf.envs.world import World, asked
 from rlhf.records import Conversation, Message, Prompt
 from rlhf.tokenizer import decode_reply, encode_prompt
@@ -76,6 +77,13 @@ class Talk:
             if forbidden or ended or self.room == 0 or (whole and number == len(tokens)):
                 return self._spoken(ended)
         return None
+
+    def text(self) -> str:
+        """A line or more a turn, each behind its role; the last one may be a reply in the making."""
+        lines = [f"{turn.role}: {printable(turn.content)}" for turn in self.messages]
+        if not self.over:
+            lines.append(f"assistant: {printable(decode_reply(self.world.tokenizer, self.reply))}…")
+        return "\n".join(lines)
 
     def _spoken(self, ended: bool) -> "Spoken":
         """The reply is whole: the user's turn, and with it the next reply, or the end."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlhf.envs.actions import valid
 from rlhf.envs.observing import View
-from rlhf.envs.single import the_world
+from rlhf.envs.single import refuse_other_modes, the_world
 from rlhf.envs.stage import Action, Stage, Step
 from rlhf.envs.world import World
 from rlhf.errors import UserError
@@ -28,24 +28,27 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
     Args:
         num_envs: how many.
         action, observation, world, made_of: as for `ChatEnvironment`.
+        render_mode: None or "ansi".
 
     Raises:
         UserError: as `ChatEnvironment`.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["ansi"]}
 
     def __init__(
         self,
         num_envs: int = 1,
         action: Action = "token",
         observation: View = "ids",
+        render_mode: str | None = None,
         world: World | None = None,
         **made_of: Any,
     ) -> None:
         if num_envs < 1:
             raise UserError("num_envs is out of range.", expected="at least 1", found=str(num_envs))
-        self.num_envs, self.world = num_envs, the_world(world, made_of)
+        refuse_other_modes(render_mode, self.metadata["render_modes"])
+        self.num_envs, self.world, self.render_mode = num_envs, the_world(world, made_of), render_mode
         self.stage = Stage(self.world, action, observation, num_envs)
         self.single_observation_space = self.stage.observer.space
         self.single_action_space = self.stage.kind.space
@@ -94,6 +97,10 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         ordered = [found[slot] for slot in range(self.num_envs)]
         terminated, truncated = (np.array([one[part] for one in ordered], dtype=bool) for part in (1, 2))
         return self._observations(), np.array([one.reward for one in ordered]), terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """The conversations so far, a text each, for "ansi"; else None."""
+        return tuple(talk.text() for talk in self.stage.talks.values()) if self.render_mode == "ansi" else None
 
     def _each(self, actions: Any) -> list[Any]:
         try:
