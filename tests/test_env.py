@@ -157,6 +157,38 @@ def test_vectorised_and_single_ones_agree_step_by_step(world, name, view):
         assert together.render() == apart.render()
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_some_begin_anew_as_gymnasium_has_it(world, view):
+    """Of three conversations the first is over, the second goes on; the first and the last begin anew."""
+    together = ChatVectorEnvironment(3, "token", view, world=world)
+    apart = SyncVectorEnv([lambda: ChatEnvironment("token", view, world=world)] * 3)
+    a, b = spell("ab")
+    for envs in (together, apart):
+        envs.reset(seed=5)
+        envs.step(np.array([END, a, a]))
+    mask = np.array([True, False, True])
+    found, wanted = (
+        envs.reset(seed=[7, 8, None], options={"reset_mask": mask, "prompt": 1}) for envs in (together, apart)
+    )
+    compare(found, wanted)
+    assert [talk.reply for talk in together.stage.talks.values()] == [[], [a], []]
+    for actions in ([b, END, END], [b, a, a], [END, END, END]):
+        compare(together.step(np.array(actions)), apart.step(np.array(actions)))
+
+
+@pytest.mark.parametrize("mask", [[True, False], np.array([1, 0]), np.array([True]), np.zeros(2, bool), None])
+def test_a_mask_that_says_not_which_begin_anew_is_refused(world, mask):
+    envs = ChatVectorEnvironment(2, world=world)
+    envs.reset(seed=0)
+    with pytest.raises(UserError, match="reset_mask"):
+        envs.reset(options={"reset_mask": mask})
+
+
+def test_all_begin_before_some_begin_anew(world):
+    with pytest.raises(UserError, match=r"call reset\(\) first"):
+        ChatVectorEnvironment(2, world=world).reset(options={"reset_mask": np.array([True, False])})
+
+
 def compare(found, wanted) -> None:
     """Equal but for rounding; of masks in infos, all."""
     if isinstance(wanted, dict):

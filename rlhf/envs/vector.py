@@ -61,19 +61,37 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin all conversations; a single seed counts up from the first to the last.
 
+        `options={"reset_mask": mask}`, (num_envs,) and true where a conversation shall begin anew, leaves the others
+        as they are; other options are as for `ChatEnvironment`.
+
         Raises:
-            UserError: a list of another number of seeds.
+            UserError: a list of another number of seeds, a mask of another kind or without a conversation to begin,
+                or one before all have begun.
         """
+        options = dict(options or {})
+        chosen = self._chosen(options.pop("reset_mask")) if "reset_mask" in options else range(self.num_envs)
         seeds = [seed + slot for slot in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise UserError("There must be a seed for each conversation.", expected=str(self.num_envs),
                             found=str(len(seeds)))  # fmt: skip
         infos: dict[str, Any] = {}
-        for slot in range(self.num_envs):
+        for slot in chosen:
             if seeds is not None and seeds[slot] is not None:
                 self._luck[slot] = seeding.np_random(seeds[slot])[0]
             infos = self._add_info(infos, self.stage.begin(slot, self._luck[slot], options), slot)
         return self._observations(), infos
+
+    def _chosen(self, mask: Any) -> list[int]:
+        fits = isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_
+        if not fits or not mask.any():
+            raise UserError("reset_mask does not say which conversations begin anew.", found=repr(mask),
+                            expected=f"an array of {self.num_envs} booleans, at least one of them true")  # fmt: skip
+        self._need_talks()
+        return [int(slot) for slot in np.flatnonzero(mask)]
+
+    def _need_talks(self) -> None:
+        if not self.stage.talks:
+            raise UserError("There are no conversations to go on with.", remedy="call reset() first")
 
     def step(self, actions: Any) -> Steps:
         """Take an action in each conversation that is not over, and begin the others anew.
@@ -82,8 +100,7 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             UserError: another number of actions, one that is not in the space, a reward function failed, or `reset` was
                 not called, at all or after such a failure.
         """
-        if not self.stage.talks:
-            raise UserError("There are no conversations to go on with.", remedy="call reset() first")
+        self._need_talks()
         going = [slot for slot, talk in self.stage.talks.items() if not talk.over]
         batch = self._each(actions)
         given = [valid(self.single_action_space, batch[slot]) for slot in going]  # before anything happens
