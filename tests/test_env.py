@@ -138,23 +138,41 @@ def test_equal_seeds_give_equal_episodes(world, name):
     assert any(episode(3) != episode(seed) for seed in range(4, 8))
 
 
+def summed(completion_ids, **columns):
+    """Almost never the same for two replies, and never 0."""
+    return [float(sum(ids)) for ids in completion_ids]
+
+
+@pytest.mark.parametrize("changes", [{}, {"user": ("Go on", "Why?"), "context": 24}], ids=["one_turn", "three_turns"])
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("name", NAMES)
-def test_vectorised_and_single_ones_agree_step_by_step(world, name, view):
-    """Random actions, ends of sequence among them, over several episodes of each of three environments."""
-    made = {"world": world, "observation": view, "render_mode": "ansi"}
+def test_vectorised_and_single_ones_agree_step_by_step(name, view, changes):
+    """Random actions, ends of sequence among them, over several episodes of each of three environments.
+
+    A context of 24 tokens has room for three turns where replies are short, and for fewer where they are not.
+    """
+    made = {"world": small_world(reward=summed, **changes), "observation": view, "render_mode": "ansi"}
     together = gymnasium.make_vec(name, 3, **made)
     apart = SyncVectorEnv([lambda: gymnasium.make(name, **made)] * 3)
     assert isinstance(together.unwrapped, ChatVectorEnvironment)
     assert together.single_action_space == apart.single_action_space
     compare(together.reset(seed=11), apart.reset(seed=11))
     together.action_space.seed(0)
-    for number in range(20):
+    seen = []
+    for number in range(30):
         actions = together.action_space.sample()
         if name == IDS["token"] and number % 3 == 0:
             actions[number % 2] = END
-        compare(together.step(actions), apart.step(actions))
+        elif name == IDS["reply"]:
+            actions[:2, 1] = END
+        found = together.step(actions)
+        compare(found, apart.step(actions))
         assert together.render() == apart.render()
+        seen.append(np.array(found[1:4]).T)  # a row of reward, terminated, truncated for each conversation
+    rewards, terminated, truncated = np.concatenate(seen).T
+    assert len(set(rewards)) > 5 and terminated.any()
+    assert truncated.any() == bool(changes)
+    assert ((rewards != 0) & (terminated + truncated == 0)).any() == bool(changes)  # a turn that is not the last
 
 
 @pytest.mark.parametrize("view", VIEWS)
