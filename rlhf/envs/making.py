@@ -66,7 +66,8 @@ def make_world(
         run: folder of a run: its model and tokenizer, its reward model, its limits. What else is given goes before.
         version: of the run; default: the live one.
         model: a causal language model in memory; frozen from now on. Not needed to read and to write token ids.
-        tokenizer: needed where there is no run; with an EOS, a pad token and a chat template (`load_tokenizer`).
+        tokenizer: needed where there is no run; with an EOS, a pad token and a chat template (`load_tokenizer`). Beside
+            a model or reward model of the run, it must have the entries and the special tokens of the run's own.
         prompts: texts, records or conversations; default: the training prompts of the embedded corpus.
         reward: what a reply is worth: "model" (the run's reward model), "gold" (the embedded corpus's judge), a
             function or a configuration as for `ppo.rewards` (docs/rewards.md). Default: "model" where the run has one,
@@ -99,6 +100,8 @@ def make_world(
     rows = [_as_prompt(prompt) for prompt in prompts] if prompts is not None else _embedded(found)
     encoded = [encode_prompt(tokenizer, row.prompt) for row in rows]
     rewards, read = _rewards(reward, found, rows, bool(user))
+    if found and (model is found.model or read is not None):
+        _check_same(tokenizer, found.tokenizer)
     return World(
         tokenizer, rows, encoded, rewards, _context(context, limits, model, tokenizer, encoded, most, bool(user)),
         most, model, user, max_turns, missing_eos_penalty, read,
@@ -127,6 +130,21 @@ def _check_complete(tokenizer: PreTrainedTokenizerFast) -> None:
         raise UserError("The tokenizer lacks what conversations are written with.", expected=", ".join(needed),
                         found=f"no {', no '.join(lacking)}",
                         remedy="load it with rlhf.tokenizer.load_tokenizer, which adds what is missing")  # fmt: skip
+
+
+def _check_same(given: PreTrainedTokenizerFast, own: PreTrainedTokenizerFast) -> None:
+    """What was trained with the run's own tokenizer must be able to read what is written with the given one."""
+    for what, one, other in (
+        ("entries", given.get_vocab(), own.get_vocab()),
+        ("special tokens", _special(given), _special(own)),
+    ):
+        if one != other:
+            raise UserError("The tokenizer is not that of the run, whose models are used.", found=f"other {what}",
+                            remedy="leave tokenizer out, or give model and reward, too")  # fmt: skip
+
+
+def _special(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], set[int]]:
+    return dict(tokenizer.special_tokens_map), set(tokenizer.all_special_ids)  # the map leaves out those without a role
 
 
 def _check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

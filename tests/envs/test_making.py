@@ -7,6 +7,8 @@ from rlhf.env import ChatEnvironment, make_world
 from rlhf.errors import UserError
 from rlhf.records import Message, Prompt, ask
 from rlhf.rewards.core import Reward, Rewards
+from rlhf.tokenizer import load_tokenizer
+from tests.conftest import TEXTS
 from tests.env_world import CONTEXT, letters, play, small, small_world
 
 
@@ -133,11 +135,10 @@ def test_a_model_with_too_few_embeddings_is_refused():
         small_world(model=model)
 
 
-def test_a_run_gives_its_model_reward_model_prompts_and_limits(tmp_path):
-    """A run as its phases leave it: the models are random, so the reward is held against the reward model itself."""
+def made_run(folder):
+    """A run as its phases leave it: the models are random. The reward model, and the tokenizer."""
     from transformers import GPTNeoForSequenceClassification
 
-    from reward_model import RewardModel
     from rlhf.config import save_config
     from tests.conftest import small_config
 
@@ -148,12 +149,35 @@ def test_a_run_gives_its_model_reward_model_prompts_and_limits(tmp_path):
     settings.num_labels = 1
     judge = GPTNeoForSequenceClassification(settings)
     for name, network in (("sft", model), ("reward", judge)):
-        network.save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
-        save_config(config, tmp_path / name)
+        network.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        save_config(config, folder / name)
+    return judge, tokenizer
+
+
+def test_a_run_gives_its_model_reward_model_prompts_and_limits(tmp_path):
+    """The reward is held against the reward model itself."""
+    from reward_model import RewardModel
+
+    judge, tokenizer = made_run(tmp_path)
     world = make_world(tmp_path, device="cpu", prompts=["The cat", "Paris"])
     assert (world.context, world.max_reply_tokens, world.rewards.names) == (40, 8, ["model"])
     reply = [50, 51, tokenizer.eos_token_id]
     (found,), _ = world.score([world.prompts[0]], [world.encoded[0]], [reply])
     wanted = RewardModel(judge, tokenizer.pad_token_id).score_ids([[*world.encoded[0], *reply]])
     assert found == pytest.approx(float(wanted[0]), abs=1e-4)
+
+
+def test_another_tokenizer_than_the_runs_is_for_other_models(tmp_path):
+    """Fewer entries, or one more of the special tokens."""
+    _, own = made_run(tmp_path)
+    other = load_tokenizer("train", vocab_size=290, texts=lambda: TEXTS, max_length=CONTEXT)
+    special = copy.deepcopy(own)
+    special.bos_token = own.eos_token
+    given = {"run": tmp_path, "device": "cpu", "prompts": ["The cat"]}
+    for tokenizer, found in ((other, "other entries"), (special, "other special tokens")):
+        for changes in ({"reward": letters}, {"model": small()[0], "reward": "model"}):
+            with pytest.raises(UserError, match=f"(?s)not that of the run.*{found}"):
+                make_world(**given, tokenizer=tokenizer, **changes)
+        make_world(**given, tokenizer=tokenizer, model=small()[0], reward=letters)
+    make_world(**given, tokenizer=copy.deepcopy(own))
