@@ -22,15 +22,12 @@ from numpy.typing import NDArray
 from lab.dqn_learner import Learner, Settings
 from lab.replay import Floats, PrioritisedReplay, Replay, Transitions
 from lab.schedules import linear
+from lab.seeds import CHECKING, DRAWING, EVALUATING, TRAINING, Seeds, seeds
 from rlhf.errors import UserError
 
 Make = Callable[[], gymnasium.Env]
-Seeds = list[int | None]
-"""As Gymnasium takes them; here none is None."""
 LONGEST = 10_000
 """Steps after which an episode is evaluated no further, for tasks without a time limit."""
-TRAINING, DRAWING, CHECKING, EVALUATING = range(4)
-"""What random numbers are for: each purpose has seeds of its own."""
 
 
 class Curve(NamedTuple):
@@ -97,11 +94,6 @@ def evaluate(make: Make, learner: Learner, seeds: Seeds) -> Floats:
             break
     envs.close()
     return returns.astype(np.float32)
-
-
-def seeds(seed: int, *purpose: int) -> Callable[[int], Seeds]:
-    """As many seeds as asked for, which no other seed or purpose shares."""
-    return lambda count: np.random.SeedSequence((seed, *purpose)).generate_state(count).tolist()
 
 
 def learn(

@@ -22,10 +22,8 @@ from lab.ppo.normalise import Observations, Rewards
 from lab.ppo.policy import Policy
 from lab.ppo.rollout import Collector, Episode, Rollout, prepared
 from lab.ppo.settings import COURSES, Settings
+from lab.seeds import TRAINING, seeds
 from rlhf.ppo_math import ClippedLoss, Ends, generalized_advantages, policy_loss, value_loss, whiten
-
-SEEDS_APART = 10_000
-"""Environments that are trained in count their seeds up from this times the seed."""
 
 
 class Batch(NamedTuple):
@@ -178,7 +176,8 @@ def train(
     observations = Observations(size[0], settings.normalise)
     rewards = Rewards(environments.num_envs, settings.gamma) if settings.normalise else None
     actor = Actor(policy, actions, environments.num_envs, settings, np.random.default_rng(seed))
-    collector = Collector(environments, actor, observations, settings, seed * SEEDS_APART)
+    start = seeds(seed, TRAINING)(environments.num_envs)
+    collector = Collector(environments, actor, observations, settings, start)
     learner = Learner(policy, settings, seed)
     updates = max(1, settings.steps // (settings.horizon * environments.num_envs))
     for done in range(updates):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lab.ppo.actor import Actor
 from lab.ppo.normalise import Observations
 from lab.ppo.settings import Settings
+from lab.seeds import Seeds
 from rlhf.errors import UserError
 
 
@@ -56,7 +57,7 @@ class Collector:
         actor: draws actions.
         observations: what the policy sees of them.
         settings: the horizon.
-        seed: of the environments.
+        seed: of the environments, or one for each.
 
     Attributes:
         steps: so far, of all environments together, resets included.
@@ -65,10 +66,15 @@ class Collector:
     """
 
     def __init__(
-        self, environments: VectorEnv, actor: Actor, observations: Observations, settings: Settings, seed: int
+        self,
+        environments: VectorEnv,
+        actor: Actor,
+        observations: Observations,
+        settings: Settings,
+        seed: int | Seeds,
     ) -> None:
         self._environments, self._actor, self._observations = environments, actor, observations
-        self._now, _ = environments.reset(seed=seed)
+        self._now, _ = environments.reset(seed=seed)  # type: ignore[arg-type]  # vectors take lists, too
         self._over = np.zeros(environments.num_envs, bool)
         self._sums = np.zeros(environments.num_envs)
         self._rollout = _empty(environments, settings.horizon)

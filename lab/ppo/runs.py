@@ -17,10 +17,9 @@ from lab.ppo.evaluation import evaluate
 from lab.ppo.learner import train
 from lab.ppo.rollout import Episode
 from lab.ppo.settings import TASKS
+from lab.seeds import EVALUATING, seeds
 from rlhf.stopwatch import now
 
-EVALUATION_SEED = 1_000_000
-"""Of the first states of evaluation episodes, far from those of training."""
 POINTS = 25
 """Of a learning curve."""
 
@@ -53,7 +52,7 @@ def trained(task: str, seed: int, episodes: int = 100, changes: Mapping[str, Any
     began = now()
     training = train(environments(task, settings.environments), settings, seed)
     seconds = now() - began
-    returns = evaluate(training.agent, environments(task, episodes), EVALUATION_SEED)
+    returns = evaluate(training.agent, environments(task, episodes), seeds(seed, EVALUATING)(episodes))
     points = np.linspace(0, settings.steps, POINTS + 1).round().astype(int)[1:]
     return Run(seed, returns.tolist(), points.tolist(), means(training.episodes, points), seconds)
 

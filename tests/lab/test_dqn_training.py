@@ -10,8 +10,9 @@ import torch
 from gymnasium.wrappers import TimeLimit
 
 from lab.dqn_learner import Learner, Settings
-from lab.dqn_training import Collector, evaluate, learn, seeds, train
+from lab.dqn_training import Collector, evaluate, learn, train
 from lab.replay import PrioritisedReplay, Replay
+from lab.seeds import seeds
 from rlhf.errors import UserError
 
 QUICK = Settings(
@@ -108,11 +109,6 @@ def test_the_same_seed_gives_the_same_run() -> None:
     first, again, other = (train(make, settings, 400, seed, checks=2, episodes=10) for seed in (3, 3, 4))
     assert first.curve == again.curve and (first.last == again.last).all()
     assert (first.last != other.last).any()
-
-
-def test_seeds_of_other_runs_and_purposes_differ() -> None:
-    drawn = [seed for run in range(5) for purpose in range(4) for seed in seeds(run, purpose)(100)]
-    assert len(set(drawn)) == len(drawn)
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "FrozenLake-v1"])
