@@ -102,13 +102,14 @@ class Experiment:
     Args:
         name: of the files.
         arguments: kept with the results.
+        module: that was started; default: the lab's of that name.
 
     Attributes:
         results: whatever JSON can hold.
     """
 
-    def __init__(self, name: str, arguments: Options) -> None:
-        self.name, self.arguments = name, arguments
+    def __init__(self, name: str, arguments: Options, module: str | None = None) -> None:
+        self.name, self.arguments, self._module = name, arguments, module or f"lab.{name}"
         self.results: dict[str, Any] = {}
         self.claims: list[dict[str, Any]] = []
         self._began = time.perf_counter()
@@ -155,7 +156,7 @@ class Experiment:
     def _write(self) -> None:
         path = self.arguments.out / f"{self.name}.json"
         whole = {
-            "experiment": self.name, "command": shlex.join(["python", "-m", f"lab.{self.name}", *sys.argv[1:]]),
+            "experiment": self.name, "command": shlex.join(["python", "-m", self._module, *sys.argv[1:]]),
             "arguments": asdict(self.arguments), "seconds": time.perf_counter() - self._began,
             "python": platform.python_version(), "packages": {name: version(name) for name in PACKAGES},
             "claims": self.claims, "results": self.results,
