@@ -1,51 +1,147 @@
-"""Both sides of the comparison are given the same, and what is printed is what was measured."""
+"""Both sides of the comparison are given the same, and what is claimed can fail."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed (make dev)")
 
-from benchmarks.lab_vs_sb3 import as_sb3, main, sb3, table
+import stable_baselines3
+from stable_baselines3.common.vec_env import VecNormalize
+
+from benchmarks import lab_vs_sb3
+from benchmarks.lab_vs_sb3 import Arguments, Round, as_sb3, claim, lab, main, sb3, summary, their_worlds
+from lab.experiment import Experiment
+from lab.ppo.learner import Learner
+from lab.ppo.runs import environments
 from lab.ppo.settings import TASKS
+from lab.report import tables
+from rlhf.errors import UserError
+
+FEW = replace(TASKS["CartPole-v1"].settings, steps=256, environments=2, horizon=32, batch=32, epochs=1)
+"""Four updates; learning rate 0.001 and clip 0.2 at the start, both linear to 0."""
 
 
-def test_settings_of_mountain_car_as_stable_baselines_has_them():
+def test_settings_of_mountain_car_as_stable_baselines_has_them() -> None:
     theirs = as_sb3(TASKS["MountainCarContinuous-v0"].settings)
     assert theirs["vf_coef"] == 0.5  # of the whole squared error
     assert (theirs["use_sde"], theirs["sde_sample_freq"]) == (True, -1)
     assert theirs["policy_kwargs"]["log_std_init"] == -2 and not theirs["policy_kwargs"]["ortho_init"]
 
 
-def test_schedules_go_by_what_is_left():
-    theirs = as_sb3(TASKS["CartPole-v1"].settings)
-    assert theirs["learning_rate"](1.0) == 1e-3 and theirs["learning_rate"](0.25) == pytest.approx(2.5e-4)
-    assert theirs["clip_range"](0.0) == 0 and "use_sde" not in theirs
+def test_each_update_has_the_same_learning_rate_and_clip_on_both_sides(monkeypatch) -> None:
+    ours, theirs = [], []
+
+    class Watched(stable_baselines3.PPO):
+        def train(self) -> None:
+            super().train()
+            theirs.append((self.policy.optimizer.param_groups[0]["lr"],
+                           self.clip_range(self._current_progress_remaining)))  # fmt: skip
+
+    step = Learner._step
+
+    def watched(self, part, learning_rate, clip):
+        if not ours or ours[-1] != (learning_rate, clip):  # an update has several minibatches
+            ours.append((learning_rate, clip))
+        return step(self, part, learning_rate, clip)
+
+    monkeypatch.setattr(stable_baselines3, "PPO", Watched)
+    monkeypatch.setattr(Learner, "_step", watched)
+    lab("CartPole-v1", FEW, seed=0)
+    sb3("CartPole-v1", FEW, seed=0)
+    by_hand = [(1e-3, 0.2), (0.75e-3, 0.15), (0.5e-3, 0.1), (0.25e-3, 0.05)]
+    assert [each == pytest.approx(want) for each, want in zip(ours, by_hand, strict=True)] == [True] * 4
+    assert [each == pytest.approx(want) for each, want in zip(theirs, by_hand, strict=True)] == [True] * 4
 
 
-def test_their_normalised_observations_are_evaluated_normalised():
+@pytest.mark.parametrize("task", ["CartPole-v1", "Acrobot-v1"])  # without and with VecNormalize
+def test_both_train_in_environments_with_the_same_seeds_and_wrappers(monkeypatch, task) -> None:
+    made = []
+
+    def kept(make):
+        def keep(*given):
+            made.append(make(*given))
+            return made[-1]
+
+        return keep
+
+    settings = replace(FEW, normalise=TASKS[task].settings.normalise)
+    monkeypatch.setattr(lab_vs_sb3, "environments", kept(environments))
+    monkeypatch.setattr(lab_vs_sb3, "their_worlds", kept(their_worlds))
+    lab(task, settings, seed=3)
+    sb3(task, settings, seed=3)
+    ours, _, theirs, _ = made  # each followed by those of its evaluation
+    assert isinstance(theirs, VecNormalize) == settings.normalise
+    seeds_of = [[world.unwrapped.np_random_seed for world in side.unwrapped.envs] for side in (ours, theirs)]
+    assert seeds_of[0] == seeds_of[1] and len(set(seeds_of[0])) == 2
+    assert [str(world) for world in ours.envs] == [str(world) for world in theirs.unwrapped.envs]
+
+
+def test_their_normalised_observations_are_evaluated_normalised() -> None:
     settings = replace(TASKS["Acrobot-v1"].settings, steps=64, environments=2, horizon=32, batch=32, epochs=1)
     done = sb3("Acrobot-v1", settings, seed=0)
     assert -500 <= done.mean_return < 0 and done.steps_a_second > 0
 
 
-def test_table_by_hand():
-    found = {"steps_a_second": {"lab": 3000.0, "sb3": 1500.0}, "times": 2.0,
-             "median_return": {"lab": 500.0, "sb3": 499.5}}  # fmt: skip
-    assert table({"CartPole-v1": found}).splitlines()[-1] == "| CartPole-v1 | 3000 | 1500 | 2.00 | 500.0 | 499.5 |"
+def rounds(times: list[float], ours: list[float], theirs: list[float]) -> dict:
+    """What would have come of rounds in which the other side made 1000 steps a second."""
+    return summary({
+        "lab": [Round(seed, 1000 * many, gained) for seed, (many, gained) in enumerate(zip(times, ours, strict=True))],
+        "sb3": [Round(seed, 1000.0, gained) for seed, gained in enumerate(theirs)],
+    })  # fmt: skip
 
 
-def test_both_sides_take_turns_and_make_as_many_updates(tmp_path, capsys):
-    main(["--tasks", "CartPole-v1", "--rounds", "2", "--share", "0.006", "--out", str(tmp_path / "speed.json")])
-    found = json.loads((tmp_path / "speed.json").read_text())["tasks"]["CartPole-v1"]
-    assert found["steps"] == 512  # two rollouts of 8 · 32 steps; 600 would have been asked for
-    assert found["times"] == pytest.approx(found["steps_a_second"]["lab"] / found["steps_a_second"]["sb3"])
+def test_summary_by_hand() -> None:
+    found = rounds([2.0, 4.0, 3.0], [500.0, 9.0, 490.0], [480.0, 500.0, 470.0])
+    assert found["times"] == {"median": 3.0, "least": 2.0, "most": 4.0, "rounds": [2.0, 4.0, 3.0]}
+    assert found["steps_a_second"] == {"lab": 3000.0, "sb3": 1000.0}
+    assert found["median_return"] == {"lab": 490.0, "sb3": 480.0}
+    assert found["rounds"]["lab"][1] == {"seed": 1, "steps_a_second": 4000.0, "mean_return": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("times", "ours", "met"),
+    [(1.5, 490.5, [True, True]), (1.49, 500.0, [False, True]), (2.0, 490.0, [True, False])],
+)  # two hundredths of 23.2 to 500 are 9.536
+def test_a_claim_is_met_or_not(tmp_path, times, ours, met) -> None:
+    experiment = Experiment("demo", Arguments(out=tmp_path))
+    claim(experiment, "CartPole-v1", rounds([times], [ours], [500.0]))
+    assert [each["met"] for each in experiment.claims] == met
+
+
+@pytest.mark.parametrize(("times", "code"), [(2.0, 0), (1.2, 1)])
+def test_exit_code_and_results_say_whether_claims_are_met(monkeypatch, tmp_path, times, code) -> None:
+    sides = {"lab": lambda task, settings, seed: Round(seed, 1000 * times, 500.0),
+             "sb3": lambda task, settings, seed: Round(seed, 1000.0, 500.0)}  # fmt: skip
+    monkeypatch.setattr(lab_vs_sb3, "SIDES", sides)
+    monkeypatch.setattr(sys, "argv", ["lab_vs_sb3", "--rounds", "2"])
+    arguments = Arguments(out=tmp_path, tasks=("CartPole-v1",), rounds=2, note="nothing else")
+    if code:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == code
+    else:
+        main(arguments)
+    found = json.loads((tmp_path / "ppo-beside-sb3.json").read_text())
+    assert found["results"]["meanwhile"] == "nothing else"
+    assert [each["seed"] for each in found["results"]["tasks"]["CartPole-v1"]["rounds"]["sb3"]] == [0, 1]
+    page = tables([found])
+    assert "    python -m benchmarks.lab_vs_sb3 --rounds 2" in page
+    assert ("| **no** |" in page) == bool(code)
+
+
+def test_both_sides_take_turns_and_a_short_try_claims_nothing(tmp_path, capsys) -> None:
+    main(Arguments(out=tmp_path, tasks=("CartPole-v1",), rounds=2, share=0.006))
+    found = json.loads((tmp_path / "ppo-beside-sb3.json").read_text())
+    assert found["results"]["tasks"]["CartPole-v1"]["steps"] == 512  # two rollouts of 8 · 32; 600 were asked for
+    assert found["claims"] == []
     turns = [line.split()[3] for line in capsys.readouterr().out.splitlines() if " round " in line]
     assert turns == ["lab", "sb3", "sb3", "lab"]
 
 
-def test_no_rounds_are_refused(capsys):
-    with pytest.raises(SystemExit):
-        main(["--rounds", "0"])
-    assert "--rounds must be 1 or more" in capsys.readouterr().err
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"share": 1.5}, {"tasks": ("Chess",)}, {"workers": 2}])
+def test_what_is_out_of_range_is_refused(wrong) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(wrong))} is out of range"):
+        Arguments(**wrong)

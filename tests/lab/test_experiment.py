@@ -51,6 +51,13 @@ def test_results_claims_and_the_command_are_kept(monkeypatch, tmp_path, capsys):
     assert "met     a mean: 1.36" in printed and "NOT MET a return: 10 (asked for: at least 475)" in printed
 
 
+def test_a_benchmark_names_its_own_module(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["bench", "--runs", "2"])
+    with Experiment("demo", Arguments(out=tmp_path), "benchmarks.demo"):
+        pass
+    assert json.loads((tmp_path / "demo.json").read_text())["command"] == "python -m benchmarks.demo --runs 2"
+
+
 def test_an_experiment_that_fails_leaves_no_results(tmp_path):
     with pytest.raises(ZeroDivisionError), Experiment("demo", Arguments(out=tmp_path)) as experiment:
         experiment.results["x"] = 1 / 0
