@@ -62,6 +62,7 @@ class Arguments(Options):
     """What else the machine was doing; kept with the results."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need(bool(self.tasks) and set(self.tasks) <= set(TASKS), "tasks", f"some of {', '.join(TASKS)}",
              ", ".join(self.tasks) or "none")  # fmt: skip
         need(self.rounds >= 1, "rounds", "1 or more", self.rounds)
@@ -135,8 +136,8 @@ def by_what_is_left(schedule: Schedule, updates: int) -> Callable[[float], float
     """A schedule as Stable-Baselines3 asks for it: by the share of training that is left.
 
     It counts the rollout before it learns from it: before update k of K (from 0) it asks for 1 - (k + 1) / K, where the
-    lab is at k / K. A schedule down to 0 would be there one update early, which then would change nothing. So what is
-    given here is one update behind.
+    lab is at k / K. A schedule down to 0 would reach it with the last update, which then would change nothing. So what is
+    given here is one update behind; schedules take progress below 0, asked for when the model is made, as 0.
     """
     return lambda left: schedule(1 - left - 1 / updates)
 
@@ -215,6 +216,7 @@ def main(arguments: Arguments) -> None:
         experiment.results |= {"machine": machine, "meanwhile": arguments.note,
                                "load": {"before": before, "after": os.getloadavg()[0]}}  # fmt: skip
         for task, found in experiment.results["tasks"].items():
+            experiment.log({f"{task}, times": found["times"]["median"]}, step=arguments.rounds)
             if arguments.share == 1:
                 claim(experiment, task, found)
     if not all(each["met"] for each in experiment.claims):
