@@ -157,6 +157,7 @@ def train(
     settings: Settings,
     seed: int,
     tell: Callable[[int, dict[str, float]], None] | None = None,
+    policy: Policy | None = None,
 ) -> Training:
     """Learn to act.
 
@@ -165,6 +166,7 @@ def train(
         settings: of PPO.
         seed: of everything random.
         tell: called after each update with the steps so far and figures of training.
+        policy: to start from, changed in place; default: a new one.
 
     Raises:
         UserError: actions of a kind that is not known, or environments that reset themselves in another way.
@@ -172,7 +174,7 @@ def train(
     environments = prepared(environments)
     actions, size = environments.single_action_space, environments.single_observation_space.shape
     assert size is not None
-    policy = Policy(size[0], actions, settings, seed)
+    policy = policy or Policy(size[0], actions, settings, seed)
     observations = Observations(size[0], settings.normalise)
     rewards = Rewards(environments.num_envs, settings.gamma) if settings.normalise else None
     actor = Actor(policy, actions, environments.num_envs, settings, np.random.default_rng(seed))

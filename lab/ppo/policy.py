@@ -113,12 +113,20 @@ class Policy(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.actor = _layers(observation, settings.hidden)
-            self.critic = _layers(observation, settings.hidden)
-            self.head = _head(settings.hidden[-1], actions, settings)
-            self.value = nn.Linear(settings.hidden[-1], 1)
+            critic = settings.hidden if settings.critic_hidden is None else settings.critic_hidden
+            self.critic = _layers(observation, critic)
+            self.head = _head((observation, *settings.hidden)[-1], actions, settings)
+            self.value = nn.Linear((observation, *critic)[-1], 1)
             if settings.orthogonal:
                 self._start_orthogonal()
         self.flat, self.gradient = _side_by_side(self)
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor, bias: Tensor) -> "Policy":
+        """Itself, its actor's last layer now that of another model: weight (A, width), bias (A,)."""
+        self.head.out.weight.copy_(weight)
+        self.head.out.bias.copy_(bias)
+        return self
 
     def law(self, observations: Tensor) -> Law:
         """Of the actions, for observations (B, O)."""

@@ -52,7 +52,9 @@ class Settings:
     max_norm: float = 0.5
     """Of the gradient; longer ones are shortened."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the layers of actor and critic, each of which has its own."""
+    """Widths of the layers of actor and critic, each of which has its own; none: linear in the observation."""
+    critic_hidden: tuple[int, ...] | None = None
+    """Those of the critic, where they are others."""
     normalise: bool = False
     """Observations to mean 0 and variance 1, rewards to returns of variance 1, both as seen so far."""
     noise_every: int | None = None

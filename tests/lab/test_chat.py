@@ -6,10 +6,25 @@ import gymnasium
 import numpy as np
 import pytest
 
-from lab.chat import Arguments, Outcome, main, questions, shared_words
+from lab.chat import (
+    Arguments,
+    Outcome,
+    Reply,
+    Worlds,
+    acting,
+    known,
+    language_model,
+    main,
+    measure,
+    questions,
+    replies,
+    settings,
+    shared_words,
+)
+from lab.chat_words import best_constant
 from lab.ppo.learner import train
 from lab.ppo.settings import Settings
-from rlhf.env import ChatVectorEnvironment
+from rlhf.env import ChatEnvironment, ChatVectorEnvironment
 from rlhf.errors import UserError
 from tests.env_world import small_world
 
@@ -36,18 +51,65 @@ def test_questions_are_short_and_always_the_same():
     assert rows == questions(40)[:30] and all(len(row.prompt[-1].content) <= 70 for row in rows)
 
 
+def outcome(before, after, texts=("a", "b", "a", "c")):
+    return Outcome(*[[Reply(text, reward) for text, reward in zip(texts, rewards, strict=False)]
+                     for rewards in (before, after, [0.0] * len(after))])  # fmt: skip
+
+
 def test_the_interval_is_that_of_the_difference_question_by_question():
-    before = np.array([0.1, 0.5, 0.9])
-    low, high = Outcome(before, before + 0.25, before).gain
-    assert (low, high) == (pytest.approx(0.25), pytest.approx(0.25))
+    found = outcome([0.1, 0.5, 0.9], [0.35, 0.75, 1.15])
+    assert found.gain("before") == (pytest.approx(0.25), pytest.approx(0.25))
+
+
+def test_a_policy_that_stays_as_it_is_gains_nothing():
+    assert outcome([0.1, 0.9], [0.1, 0.9]).gain("before") == (0.0, 0.0)
+
+
+def test_distinct_replies_by_hand():
+    assert outcome([0.0] * 4, [0.0] * 4).distinct()["after"] == 3 / 4
+
+
+def test_the_best_constant_reply_by_hand():
+    # "the": 2/3, 2/3, 0 → 4/9; "the cat": 1, 1/2, 1/2 → 2/3; "the cat dog": 4/5, 4/5, 2/5 → 2/3; "cat dog" as "the cat"
+    assert best_constant(["the cat", "the dog"], frequent=1) == "the"
+    assert best_constant(["the cat", "the cat", "the dog"]) == "the cat"
+
+
+def test_the_policy_that_training_starts_from_is_the_language_model():
+    """Token by token it says what the model itself writes at temperature 0 (the environment of parameters)."""
+    world, of = small_world(), settings(1, 1)
+    written = ChatEnvironment("parameters", world=world)
+    coldest = np.array([-1, 1, 1], np.float32)
+    expected = []
+    for number in range(len(world.prompts)):
+        written.reset(options={"prompt": number})
+        expected.append(written.step(coldest)[4]["reply"])
+    found = [one.text for one in replies(world, acting(language_model(world, of, 0), of))]
+    assert found == expected and len(set(found)) > 1
+
+
+def test_each_held_out_question_is_asked_once():
+    rows = questions(6)
+    both = Worlds(*(small_world(prompts=part, reward=shared_words, context=None) for part in (rows[:4], rows[4:])))
+    of = settings(1, 1)
+    start = acting(language_model(both.training, of, 0), of)
+    found = measure(both, start, start)
+    assert [len(part) for part in found] == [2, 2, 2]
+    assert found.gain("before") == (0.0, 0.0) and len({one.text for one in found.constant}) == 1
+
+
+def test_how_many_facts_are_known_by_hand():
+    rows = questions(3)
+    world = small_world(prompts=rows)
+    assert known(Worlds(world, world)) == 1.0
 
 
 @pytest.mark.slow
 def test_the_experiment_runs_from_beginning_to_end(tmp_path):
     main(Arguments(out=tmp_path, **SHORT))
     found = json.loads((tmp_path / "chat.json").read_text())
-    assert {"before", "after", "language_model", "gain", "curve", "examples"} <= found["results"].keys()
-    assert len(found["claims"]) == 1 and (tmp_path / "chat-curve.html").is_file()
+    assert {"rewards", "gains", "distinct", "constant", "known", "curve"} <= found["results"].keys()
+    assert len(found["claims"]) == 3 and (tmp_path / "chat-curve.html").is_file()
 
 
 @pytest.mark.slow

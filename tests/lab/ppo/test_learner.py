@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import MultiBinary
+from gymnasium.spaces import Discrete, MultiBinary
 from gymnasium.vector import AutoresetMode
 
 from lab.ppo.evaluation import evaluate
 from lab.ppo.learner import Batch, train
+from lab.ppo.policy import Policy
 from lab.ppo.rollout import prepared
 from lab.ppo.settings import Settings
 from rlhf.errors import UserError
@@ -78,6 +79,13 @@ def test_actions_of_another_kind_are_refused():
 
     with pytest.raises(UserError, match="MultiBinary"):
         train(side_by_side(Switches, 4), QUICK, seed=0)
+
+
+def test_training_starts_from_the_policy_that_is_given():
+    settings = replace(QUICK, steps=256, hidden=(), critic_hidden=(8,), learning_rate=0.0)
+    known = Policy(4, Discrete(4), settings, seed=0).start_from(5 * torch.eye(4), torch.zeros(4))
+    agent = train(side_by_side(Identity, 4), settings, seed=1, policy=known).agent
+    assert agent.policy is known and evaluate(agent, prepared(side_by_side(Identity, 5)), seed=1).tolist() == [10.0] * 5
 
 
 def test_figures_are_told_after_each_update():

@@ -110,6 +110,15 @@ def test_first_policy_is_nearly_uniform_and_the_layers_are_orthogonal():
     torch.testing.assert_close(square @ square.T, 2 * torch.eye(64), atol=1e-4, rtol=0)
 
 
+def test_a_policy_without_hidden_layers_is_linear_and_starts_from_what_it_is_given():
+    policy = Policy(2, Discrete(2), Settings(hidden=(), critic_hidden=(8,)), seed=0)
+    weight, bias = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0.0, 1.0])
+    law = policy.start_from(weight, bias).law(torch.tensor([[3.0, 1.0]]))
+    torch.testing.assert_close(law.logs, torch.tensor([[3.0, 3.0]]).log_softmax(1))  # 3·1 + 0 and 1·2 + 1
+    assert [layer.out_features for layer in policy.critic if isinstance(layer, torch.nn.Linear)] == [8]
+    assert policy.flat.numel() == 4 + 2 + (2 * 8 + 8) + (8 + 1) and 2.0 in policy.flat
+
+
 @pytest.mark.parametrize("space", [Dict({}), Discrete(3, start=1), Box(-1, 1, (2, 2))])
 def test_actions_that_are_not_known_are_refused(space):
     with pytest.raises(UserError, match="cannot act"):
