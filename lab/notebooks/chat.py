@@ -13,8 +13,9 @@
 # %% [markdown]
 # # The chat as an environment
 #
-# Everything before this one learned to balance poles and to walk through grids. Here the same PPO, unchanged, learns to
-# reply: `rlhf.env` makes the chat a Gymnasium environment, and to the algorithm a token is an action like any other.
+# Everything before this one learned to balance poles and to walk through grids. Here the same PPO goes on from a
+# language model: `rlhf.env` makes the chat a Gymnasium environment, and to the algorithm a token is an action like
+# any other.
 
 # %%
 import os
@@ -22,7 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lab.chat import Arguments, examples, figure, learn, measure, settings, untrained, worlds
+from lab.chat import Arguments, acting, examples, figure, known, language_model, learn, measure, settings, worlds
 from lab.drawing import lines
 from lab.ppo.runs import means
 
@@ -30,7 +31,7 @@ SHORT = bool(os.environ.get("LAB_SHORT"))
 ARGUMENTS = (
     Arguments(steps=512, environments=8, prompts=100, held_out=10, reply_tokens=4, entries=300, language_steps=5)
     if SHORT
-    else Arguments(steps=60_000)
+    else Arguments()
 )
 
 # %% [markdown]
@@ -47,10 +48,11 @@ ARGUMENTS = (
 #
 # $$\pi(a \mid s) = \mathrm{softmax}(W h(s))_a .$$
 #
-# So RLHF is reinforcement learning that starts from a good policy. Here the body $h$ is kept, frozen, and the head is
-# thrown away: a small network on $h(s)$ has to find out from the reward alone which tokens are worth saying. There is
-# one reward at the end of each reply, so nothing is discounted ($\gamma = 1$), and generalised advantage estimation
-# (Schulman et al. 2016) spreads it over the tokens:
+# So RLHF is reinforcement learning that starts from a good policy, and so does this: the body $h$ is kept, frozen,
+# and a linear policy on $h(s)$ starts with the weights $W / \tau$. Its likeliest token is the language model's; while
+# it learns it draws at temperature $\tau = 0.5$. All that can change is the head. There is one reward at the end of
+# each reply, so nothing is discounted ($\gamma = 1$), and with $\lambda = 1$ each token's advantage is what the whole
+# reply brought more than was expected there (generalised advantage estimation, Schulman et al. 2016):
 #
 # $$\hat A_t = \sum_{k \ge 0} (\gamma \lambda)^k \delta_{t+k}, \qquad \delta_t = r_t + \gamma V(s_{t+1}) - V(s_t).$$
 #
@@ -61,46 +63,52 @@ ARGUMENTS = (
 # %% [markdown]
 # ## Run
 #
-# A small language model is made and trained on questions of the embedded school corpus. What is measured on are others.
+# A small language model is made and trained on questions of the embedded school corpus, just long enough to write
+# sentences: many of its facts are wrong. What is measured on are other questions, each once. They are other wordings:
+# nearly all ask for a fact that some training question asks for too.
 
 # %%
 both = worlds(ARGUMENTS)
 of = settings(ARGUMENTS.steps, ARGUMENTS.environments)
 print(f"{len(both.training.prompts)} questions, {both.training.vocabulary} tokens to choose from")
-start = untrained(both.training, of, ARGUMENTS.seed)
+print(f"{known(both):.1%} of the held-out questions ask for a fact of training in other words")
+start = acting(language_model(both.training, of, ARGUMENTS.seed), of)
 training = learn(both.training, of, ARGUMENTS.seed)
 
 # %% [markdown]
 # ## Results
 
 # %%
-outcome = measure(both.held_out, ARGUMENTS.held_out, start, training.agent)
+outcome = measure(both, start, training.agent)
 points = np.linspace(0, of.steps, 26).round().astype(int)[1:]
-print({name: round(float(rewards.mean()), 3) for name, rewards in outcome._asdict().items()}, "gain", outcome.gain)
+print({name: round(float(rewards.mean()), 3) for name, rewards in outcome.rewards().items()})
+print("gain over the language model", outcome.gain("before"), "over the best constant reply", outcome.gain("constant"))
+print("distinct replies", outcome.distinct(), "- the constant reply:", outcome.constant[0].text)
 figure(points.tolist(), means(training.episodes, points), outcome)
 
 # %% [markdown]
-# What it replies to questions that it was never asked:
+# What is replied to held-out questions, before and after:
 
 # %%
-for one in examples(both.held_out, training.agent, 5):
-    print(f"{one['question']}\n   reply: {one['reply']}\n   reference: {one['reference']}\n   {one['reward']:.2f}")
+for one in examples(both.held_out, outcome, 5):
+    print(f"{one['question']}\n   before: {one['before']['text']}\n   after: {one['after']['text']}")
+    print(f"   reference: {one['reference']}")
 
 # %% [markdown]
 # ## Sensitivity
 #
-# How much the bonus for entropy matters: without it, the policy settles early on the first word that paid; with much of
-# it, it goes on saying anything.
+# How far each step goes. What the curves show are replies as they are drawn, to training questions.
 
 # %%
-bonuses = (0.0, 0.05) if SHORT else (0.0, 0.003, 0.01, 0.03, 0.1)
+rates = (0.0, 1e-3) if SHORT else (1e-4, 1e-3, 1e-2)
 curves = {}
-for bonus in bonuses:
-    changed = replace(of, entropy_weight=bonus)
+for rate in rates:
+    changed = replace(of, learning_rate=rate, steps=of.steps if SHORT else 100_000)
     episodes = learn(both.training, changed, ARGUMENTS.seed).episodes
-    curve = means(episodes, points)
-    curves[f"bonus {bonus:g}"] = [
-        (step, mean) for step, mean in zip(points.tolist(), curve, strict=True) if mean is not None
+    steps = np.linspace(0, changed.steps, 26).round().astype(int)[1:]
+    curve = means(episodes, steps)
+    curves[f"learning rate {rate:g}"] = [
+        (step, mean) for step, mean in zip(steps.tolist(), curve, strict=True) if mean is not None
     ]
 lines({name: ([s for s, _ in curve], [m for _, m in curve]) for name, curve in curves.items()},
-      "Tokens", "Mean reward of a reply", "How much chance is worth")  # fmt: skip
+      "Tokens", "Mean reward of a reply, training questions", "How far a step goes")  # fmt: skip
