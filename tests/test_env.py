@@ -325,15 +325,15 @@ def test_after_a_failure_all_conversations_begin_anew(failing):
     def fails(*messages, **columns):
         raise RuntimeError("out of order")
 
-    world = small_world(**{failing: fails})
-    single, several = ChatEnvironment("token", world=world), ChatVectorEnvironment(2, "token", world=world)
+    made = {"observation": "features", "world": small_world(**{failing: fails})}
+    single, several = ChatEnvironment("token", **made), ChatVectorEnvironment(2, "token", **made)
     for env, actions in ((single, END), (several, np.array([END, spell("a")[0]]))):
-        env.reset(seed=0)
+        fresh, _ = env.reset(seed=0)
         with pytest.raises((RuntimeError, UserError), match="out of order"):
             env.step(actions)
         with pytest.raises(UserError, match=r"(?s)to go on with.*call reset\(\) first"):
             env.step(actions)
-        env.reset(seed=0)
+        compare(env.reset(seed=0)[0], fresh)
         going = env.step(spell("a")[0] if env is single else np.array(spell("ab")))
         assert not np.any(going[2])
 

@@ -115,10 +115,6 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         terminated, truncated = (np.array([one[part] for one in ordered], dtype=bool) for part in (1, 2))
         return self._observations(), np.array([one.reward for one in ordered]), terminated, truncated, infos
 
-    def render(self) -> tuple[Any, ...] | None:
-        """The conversations so far, a text each, for "ansi"; else None."""
-        return tuple(talk.text() for talk in self.stage.talks.values()) if self.render_mode == "ansi" else None
-
     def _each(self, actions: Any) -> list[Any]:
         try:
             batch = list(iterate(self.action_space, actions))
@@ -128,6 +124,10 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             raise UserError("There must be an action for each conversation.", expected=str(self.num_envs),
                             found=f"{len(batch)}, in {actions!r}")  # fmt: skip
         return batch
+
+    def render(self) -> tuple[Any, ...] | None:
+        """The conversations so far, a text each, for "ansi"; else None."""
+        return tuple(talk.text() for talk in self.stage.talks.values()) if self.render_mode == "ansi" else None
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, actions), true for those that are allowed. Raises `UserError` as that of `ChatEnvironment`."""
