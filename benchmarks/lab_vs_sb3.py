@@ -15,11 +15,12 @@ rollout; random numbers come from other generators.
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
@@ -40,6 +41,7 @@ from lab.schedules import Schedule
 from lab.seeds import EVALUATING, TRAINING, seeds
 from rlhf.stopwatch import now
 
+Done = TypeVar("Done")
 EPISODES = 100
 TIMES = 1.5
 """The steps a second of Stable-Baselines3 that are asked for."""
@@ -75,26 +77,32 @@ class Round(NamedTuple):
 
     seed: int
     steps_a_second: float
+    core: float
+    """Seconds of processors' work in a second of training: less than 1 where other work took the core away."""
     mean_return: float
     """Of the evaluation episodes."""
 
 
 def lab(task: str, settings: Settings, seed: int) -> Round:
     worlds = environments(task, settings.environments)
-    began = now()
-    training = train(worlds, settings, seed)
-    seconds = now() - began
-    return Round(seed, training.steps / seconds, returns(training.agent, task, seed))
+    training, seconds, core = timed(lambda: train(worlds, settings, seed))
+    return Round(seed, training.steps / seconds, core, returns(training.agent, task, seed))
 
 
 def sb3(task: str, settings: Settings, seed: int) -> Round:
     set_random_seed(seed)  # not by the model's argument: that would count the environments' seeds up from it
     worlds = their_worlds(task, settings, seed)
     model = stable_baselines3.PPO("MlpPolicy", worlds, device="cpu", **as_sb3(settings))
-    began = now()
-    model.learn(updates(settings) * rollout(settings), log_interval=None)
+    _, seconds, core = timed(lambda: model.learn(updates(settings) * rollout(settings), log_interval=None))
+    return Round(seed, model.num_timesteps / seconds, core, returns(_Theirs(model, worlds), task, seed))
+
+
+def timed(work: Callable[[], Done]) -> tuple[Done, float, float]:
+    """What is done, its seconds, and the seconds of processors' work in each of them."""
+    began, worked = now(), time.process_time()
+    done = work()
     seconds = now() - began
-    return Round(seed, model.num_timesteps / seconds, returns(_Theirs(model, worlds), task, seed))
+    return done, seconds, (time.process_time() - worked) / seconds
 
 
 def their_worlds(task: str, settings: Settings, seed: int) -> VecEnv:
@@ -136,8 +144,8 @@ def by_what_is_left(schedule: Schedule, updates: int) -> Callable[[float], float
     """A schedule as Stable-Baselines3 asks for it: by the share of training that is left.
 
     It counts the rollout before it learns from it: before update k of K (from 0) it asks for 1 - (k + 1) / K, where the
-    lab is at k / K. A schedule down to 0 would reach it with the last update, which then would change nothing. So what is
-    given here is one update behind; schedules take progress below 0, asked for when the model is made, as 0.
+    lab is at k / K. A schedule down to 0 would reach it with the last update, which then would change nothing. So what
+    is given here is one update behind; schedules take progress below 0, asked for when the model is made, as 0.
     """
     return lambda left: schedule(1 - left - 1 / updates)
 
@@ -169,9 +177,10 @@ def compared(task: str, arguments: Arguments) -> dict[str, Any]:
     done: dict[str, list[Round]] = {side: [] for side in SIDES}
     for number in range(arguments.rounds):
         for side in list(SIDES)[:: 1 if number % 2 == 0 else -1]:
-            done[side].append(SIDES[side](task, settings, arguments.seed + number))
-            print(f"{task} round {number} {side:4}{done[side][-1].steps_a_second:8.0f} steps/s, "
-                  f"mean return {done[side][-1].mean_return:.1f}", flush=True)  # fmt: skip
+            last = SIDES[side](task, settings, arguments.seed + number)
+            done[side].append(last)
+            print(f"{task} round {number} {side:4}{last.steps_a_second:8.0f} steps/s, {last.core:.2f} cores, "
+                  f"mean return {last.mean_return:.1f}", flush=True)  # fmt: skip
     return {"steps": updates(settings) * rollout(settings)} | summary(done)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ import stable_baselines3
 from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks import lab_vs_sb3
-from benchmarks.lab_vs_sb3 import Arguments, Round, as_sb3, claim, lab, main, sb3, summary, their_worlds
+from benchmarks.lab_vs_sb3 import Arguments, Round, as_sb3, claim, lab, main, sb3, summary, their_worlds, timed
 from lab.experiment import Experiment
 from lab.ppo.learner import Learner
 from lab.ppo.runs import environments
@@ -85,11 +86,17 @@ def test_their_normalised_observations_are_evaluated_normalised() -> None:
     assert -500 <= done.mean_return < 0 and done.steps_a_second > 0
 
 
+def test_a_core_that_only_waits_does_no_work() -> None:
+    done, seconds, core = timed(lambda: time.sleep(0.2))
+    assert done is None and seconds >= 0.2 and core < 0.5
+
+
 def rounds(times: list[float], ours: list[float], theirs: list[float]) -> dict:
     """What would have come of rounds in which the other side made 1000 steps a second."""
+    both = enumerate(zip(times, ours, strict=True))
     return summary({
-        "lab": [Round(seed, 1000 * many, gained) for seed, (many, gained) in enumerate(zip(times, ours, strict=True))],
-        "sb3": [Round(seed, 1000.0, gained) for seed, gained in enumerate(theirs)],
+        "lab": [Round(seed, 1000 * many, 1.0, gained) for seed, (many, gained) in both],
+        "sb3": [Round(seed, 1000.0, 1.0, gained) for seed, gained in enumerate(theirs)],
     })  # fmt: skip
 
 
@@ -98,7 +105,7 @@ def test_summary_by_hand() -> None:
     assert found["times"] == {"median": 3.0, "least": 2.0, "most": 4.0, "rounds": [2.0, 4.0, 3.0]}
     assert found["steps_a_second"] == {"lab": 3000.0, "sb3": 1000.0}
     assert found["median_return"] == {"lab": 490.0, "sb3": 480.0}
-    assert found["rounds"]["lab"][1] == {"seed": 1, "steps_a_second": 4000.0, "mean_return": 9.0}
+    assert found["rounds"]["lab"][1] == {"seed": 1, "steps_a_second": 4000.0, "core": 1.0, "mean_return": 9.0}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +120,8 @@ def test_a_claim_is_met_or_not(tmp_path, times, ours, met) -> None:
 
 @pytest.mark.parametrize(("times", "code"), [(2.0, 0), (1.2, 1)])
 def test_exit_code_and_results_say_whether_claims_are_met(monkeypatch, tmp_path, times, code) -> None:
-    sides = {"lab": lambda task, settings, seed: Round(seed, 1000 * times, 500.0),
-             "sb3": lambda task, settings, seed: Round(seed, 1000.0, 500.0)}  # fmt: skip
+    sides = {"lab": lambda task, settings, seed: Round(seed, 1000 * times, 1.0, 500.0),
+             "sb3": lambda task, settings, seed: Round(seed, 1000.0, 1.0, 500.0)}  # fmt: skip
     monkeypatch.setattr(lab_vs_sb3, "SIDES", sides)
     monkeypatch.setattr(sys, "argv", ["lab_vs_sb3", "--rounds", "2"])
     arguments = Arguments(out=tmp_path, tasks=("CartPole-v1",), rounds=2, note="nothing else")
