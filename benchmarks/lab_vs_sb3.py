@@ -93,7 +93,8 @@ def sb3(task: str, settings: Settings, seed: int) -> Round:
     set_random_seed(seed)  # not by the model's argument: that would count the environments' seeds up from it
     worlds = their_worlds(task, settings, seed)
     model = stable_baselines3.PPO("MlpPolicy", worlds, device="cpu", **as_sb3(settings))
-    _, seconds, core = timed(lambda: model.learn(updates(settings) * rollout(settings), log_interval=None))
+    steps = updates(settings) * rollout(settings)
+    _, seconds, core = timed(lambda: model.learn(steps, log_interval=None))  # type: ignore[arg-type]  # they take None
     return Round(seed, model.num_timesteps / seconds, core, returns(_Theirs(model, worlds), task, seed))
 
 
