@@ -178,12 +178,14 @@ class Keeper:
         until = time.monotonic() + LONGEST_S
         try:
             for talk in list(self._conversations.values()):
+                if time.monotonic() > until:
+                    return
                 with self.store.together(BRIEF_S):
                     self.store.add_conversation(talk)
                 del self._conversations[talk.id]
             for message in list(self._messages.values()):
                 if time.monotonic() > until:
-                    break
+                    return
                 try:
                     with self.store.together(BRIEF_S):
                         self.store.add_message(message)
