@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Canvas
 
+from rlhf.evaluation import marked
 from rlhf.evaluation.style import COLORS, SOFT, STYLE, canvas
 
 Record = dict[str, Any]
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def table(result: Record) -> str:
@@ -65,11 +65,7 @@ def in_words(result: Record) -> str:
 
 def into_page(result: Record, page: Path) -> str:
     """Put the table between the marks of a page, or make the page; returns what was put there."""
-    new = f"{BEGIN}\n\n{table(result)}\n\n{in_words(result)}\n\n{END}"
-    old = page.read_text(encoding="utf-8") if page.is_file() else f"# The loop, measured\n\n{BEGIN}{END}\n"
-    before, _, rest = old.partition(BEGIN)
-    page.write_text(before + new + rest.partition(END)[2], encoding="utf-8")
-    return new
+    return marked.into_page(f"{table(result)}\n\n{in_words(result)}", page, "The loop, measured")
 
 
 def draw(result: Record) -> Canvas:

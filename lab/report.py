@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlhf.durable import replace_text
 from rlhf.errors import UserError, explain
-
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+from rlhf.evaluation.marked import into_page
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -46,13 +44,6 @@ def _section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def into_page(text: str, page: Path) -> None:
-    """Put a text between the marks of a page, or make the page."""
-    old = page.read_text(encoding="utf-8") if page.is_file() else f"# The lab, measured\n\n{BEGIN}{END}\n"
-    before, _, rest = old.partition(BEGIN)
-    replace_text(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/results/lab"))
@@ -64,7 +55,7 @@ def main() -> None:
         code, message = explain(error)
         print(f"error: {message}", file=sys.stderr)
         sys.exit(code)
-    into_page(tables(results), arguments.page)
+    into_page(tables(results), arguments.page, "The lab, measured")
     missed = [claim["what"] for result in results for claim in result["claims"] if not claim["met"]]
     count = sum(len(result["claims"]) for result in results)
     print(f"{arguments.page}: {count} claims, {len(missed)} not met", *missed, sep="\n  ")

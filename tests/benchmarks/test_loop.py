@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 
 from benchmarks.loop_raters import MISTAKES, Reader, rate_directly
-from benchmarks.loop_summary import BEGIN, END, in_words, into_page, table
+from benchmarks.loop_summary import in_words, into_page, table
 from rlhf.chat.feedback import FILE, FeedbackStore
 from rlhf.chat.store.judgements import collect
+from rlhf.evaluation.marked import BEGIN, END
 from rlhf.evaluation.versus import Paired
 from rlhf.records import Prompt, ask, prompt_id
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from lab import report
+from rlhf.evaluation.marked import BEGIN, END
 
 
 def result(measured: float, met: bool) -> dict:
@@ -25,7 +26,7 @@ def run(monkeypatch, folder, page) -> int:
 def test_every_claim_is_a_row_and_a_missed_one_is_said(monkeypatch, tmp_path, capsys, measured, met, code):
     (tmp_path / "bandits.json").write_text(json.dumps(result(measured, met)))
     page = tmp_path / "lab.md"
-    page.write_text(f"# The lab\n\nbefore\n{report.BEGIN}old{report.END}\nafter\n")
+    page.write_text(f"# The lab\n\nbefore\n{BEGIN}old{END}\nafter\n")
     assert run(monkeypatch, tmp_path, page) == code
     text = page.read_text()
     assert text.startswith("# The lab\n\nbefore\n") and text.endswith("after\n") and "old" not in text
