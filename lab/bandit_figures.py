@@ -1,4 +1,4 @@
-"""Figures of `lab.bandits`: what bandits earn and how often they choose the best arm, over time and over parameters.
+"""Figures of `lab.bandits`: what bandits earn, lose and how often they choose the best arm, over time and parameters.
 
 figure = curves({"greedy": course, "ε = 0.1": other}, "Figure 2.2")
 experiment.figure("greedy", figure, TALL)
@@ -12,10 +12,12 @@ import plotly.graph_objects as go
 
 from lab.drawing import PALETTE, grid, lines
 from lab.experiment import Experiment
+from lab.routing import Played, Problem, lai_robbins
 from lab.testbed import Course, in_blocks
 
 TALL = (860, 680)
 STUDY = (860, 520)
+WIDE = (1100, 500)
 REWARD, OPTIMAL = "Mean reward", "Best arm chosen, %"
 FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "greedy": ("Figure 2.2: exploring pays", ("greedy", "ε = 0.01", "ε = 0.1")),
@@ -70,3 +72,50 @@ def parameters(study: Mapping[str, Mapping[float, float]], title: str) -> go.Fig
     ticks = sorted({value for row in study.values() for value in row})
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[str(Fraction(value)) for value in ticks])
     return figure.update_layout(legend=dict(orientation="h", x=0, y=-0.22, yanchor="top"), margin=dict(b=140))
+
+
+def draw_routing(experiment: Experiment, problems: Mapping[str, Problem], played: Played) -> None:
+    """Regret where versions stay as they are, and who follows those that change places."""
+    steady = {name: problem for name, problem in problems.items() if not problem.versions.swaps}
+    experiment.figure("regret", regrets(steady, played), WIDE)
+    for name, problem in problems.items():
+        if name not in steady:
+            experiment.figure(name, shares(played[name], problem.title), STUDY)
+
+
+def regrets(problems: Mapping[str, Problem], played: Played) -> go.Figure:
+    """A panel for each problem: regret over the steps on a scale of logarithms, and the slope of Lai and Robbins.
+
+    What splits evenly leaves the picture at the top, where it loses more than the others together need room for.
+    """
+    figure = grid(1, len(problems), [problem.title for problem in problems.values()], horizontal_spacing=0.09)
+    for column, (name, problem) in enumerate(problems.items(), start=1):
+        courses = played[name]
+        steps = len(next(iter(courses.values())).regret)
+        at = np.unique(np.geomspace(1, steps, 200).astype(int))
+        for color, (policy, course) in zip(PALETTE, courses.items(), strict=False):
+            figure.add_scatter(x=at.tolist(), y=course.regret[at - 1].tolist(), name=policy, legendgroup=policy,
+                               mode="lines", showlegend=column == 1, line=dict(color=color, width=1.8),
+                               row=1, col=column)  # fmt: skip
+        least = lai_robbins(problem.versions.rates) * np.log(at)
+        figure.add_scatter(x=at.tolist(), y=least.tolist(), name="ln t · Σ Δ / KL (slope of Lai and Robbins)",
+                           legendgroup="least", mode="lines", showlegend=column == 1,
+                           line=dict(color="#333333", width=1.4, dash="dash"), row=1, col=column)  # fmt: skip
+        shown = [course.regret[-1] for policy, course in courses.items() if policy != "even split"]
+        figure.update_yaxes(range=[0, 1.15 * max(*shown, least[-1])], row=1, col=column)
+    figure.update_xaxes(type="log", title_text="Judgements, t", dtick=1)
+    figure.update_yaxes(title_text="Regret, thumbs lost", row=1, col=1)
+    legend = dict(orientation="h", x=0, y=-0.2, yanchor="top")
+    return figure.update_layout(title="What routing loses", legend=legend, margin=dict(t=90, b=100))
+
+
+def shares(courses: Mapping[str, Course], title: str) -> go.Figure:
+    """Share of the better version over the steps, with a mark in the middle, where the versions change places."""
+    steps = len(next(iter(courses.values())).optimal)
+    block = max(1, steps // 200)
+    middles = (np.arange(steps // block) * block + (block + 1) / 2).tolist()
+    series = {name: (middles, (100 * in_blocks(course.optimal, block)).tolist()) for name, course in courses.items()}
+    figure = lines(series, "Judgements", "Better version chosen, %", title)
+    figure.add_vline(x=steps // 2 + 0.5, line=dict(color="#333333", width=1.2, dash="dot"))
+    figure.update_yaxes(range=[0, 100]).update_xaxes(range=[0, steps])
+    return figure.update_layout(legend=dict(orientation="h", x=0, y=-0.2, yanchor="top"), margin=dict(b=110))

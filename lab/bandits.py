@@ -1,29 +1,26 @@
 """Bandits on the 10-armed testbed: figures 2.2 to 2.6 of Sutton and Barto (2018), and arms that change.
 
-    python -m lab.bandits --out docs/results/lab          # a minute
-    python -m lab.bandits --runs 100 --walk-steps 1000    # a look
+    python -m lab.bandits --out docs/results/lab                               # a minute and a half
+    python -m lab.bandits --runs 100 --walk-steps 1000 --route-steps 1000      # a look
 
-The bandits are those of `rlhf.bandits`, which also send chats to versions (docs/ab-testing.md). Every bandit meets the
-same arms and the same noise. What a run did last is its mean over the last tenth of its steps.
+The bandits are those of `rlhf.bandits`. Some of them also send chats to versions (docs/ab-testing.md); what they lose
+on thumbs is measured by `lab.routing`. Every bandit meets the same arms and the same noise. What a run did last is its
+mean over the last tenth of its steps.
 """
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-
-from lab import bandit_figures
+from lab import bandit_figures, routing
 from lab.experiment import Experiment, Options, at_most, command_line, need, within
 from lab.parallel import spread
-from lab.testbed import RAISED, STATIONARY, WALKING, Course, Maker, Testbed, in_blocks, last_steps, play
+from lab.testbed import POINTS, RAISED, STATIONARY, WALKING, Course, Maker, Testbed, last_steps, play, summary
 from rlhf.bandits import UCB, EpsilonGreedy, GaussianThompson, GradientBandit
 
 BOOK = "Sutton and Barto 2018"
 MEASURED = "an independent implementation"
-POINTS = 100
-"""Of a curve in the results."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,15 @@ class Arguments(Options):
     """Pulls of a run."""
     walk_steps: int = 10_000
     """Pulls of a run on arms that change."""
+    route_steps: int = 5000
+    """Judgements of a run that sends chats to versions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need(self.runs >= 2, "runs", "at least 2", self.runs)
         need(self.steps >= 10, "steps", "at least 10", self.steps)
         need(self.walk_steps >= 10, "walk_steps", "at least 10", self.walk_steps)
+        need(self.route_steps >= 10, "route_steps", "at least 10", self.route_steps)
 
 
 class Entry(NamedTuple):
@@ -119,13 +119,19 @@ def main(arguments: Arguments) -> None:
     with Experiment("bandits", arguments) as experiment:
         courses = compete(ENTRIES, arguments)
         study = sweep(STUDY, arguments)
+        size = (arguments.route_steps, arguments.runs, arguments.seed, arguments.workers)
+        routed = routing.route(routing.PROBLEMS, *size)
         experiment.results |= {
             "entries": {name: summary(course) for name, course in courses.items()},
             "study": {title: {str(value): mean for value, mean in row.items()} for title, row in study.items()},
+            "routing": routing.results(routing.PROBLEMS, routed),
         }
-        _log(experiment, courses)
+        sent = {f"{problem}, {policy}": course for problem, row in routed.items() for policy, course in row.items()}
+        _log(experiment, courses | sent)
         _claims(experiment, arguments, courses)
+        routing.claim(experiment, routed)
         bandit_figures.draw(experiment, courses, study)
+        bandit_figures.draw_routing(experiment, routing.PROBLEMS, routed)
 
 
 def compete(entries: Mapping[Name, Entry], arguments: Arguments) -> dict[Name, Course]:
@@ -149,29 +155,13 @@ def sweep(study: Mapping[str, Mapping[float, Maker]], arguments: Arguments) -> d
     return found
 
 
-def summary(course: Course) -> dict[str, Any]:
-    """Means over the last steps with their standard errors, and the curves in blocks of steps."""
-    block = max(1, len(course.rewards) // POINTS)
-    root = np.sqrt(len(course.late_rewards))
-    return {
-        "reward": float(course.late_rewards.mean()),
-        "reward_standard_error": float(course.late_rewards.std() / root),
-        "optimal": float(course.late_optimal.mean()),
-        "optimal_standard_error": float(course.late_optimal.std() / root),
-        "seconds": course.seconds,
-        "block": block,
-        "rewards": in_blocks(course.rewards, block).round(4).tolist(),
-        "optimals": in_blocks(course.optimal, block).round(4).tolist(),
-    }
-
-
 def _log(experiment: Experiment, courses: Mapping[str, Course]) -> None:
     """The curves, step by step, for Weights & Biases."""
     by_step: dict[int, dict[str, float]] = {}
     for name, course in courses.items():
         for step in range(0, len(course.rewards), max(1, len(course.rewards) // POINTS)):
-            now = {f"reward/{name}": course.rewards[step], f"optimal/{name}": course.optimal[step]}
-            by_step.setdefault(step + 1, {}).update(now)
+            curves = {"reward": course.rewards, "optimal": course.optimal, "regret": course.regret}
+            by_step.setdefault(step + 1, {}).update({f"{what}/{name}": curve[step] for what, curve in curves.items()})
     for step in sorted(by_step):
         experiment.log(by_step[step], step)
 
@@ -182,9 +172,9 @@ def _claims(experiment: Experiment, arguments: Arguments, courses: Mapping[str, 
         steps = len(course.rewards)
         name = f"{entry}{', arms that change' if ENTRIES[entry].testbed.walk else ''}"
         last = f"the last {last_steps(steps):,} of {steps:,} steps"
-        experiment.claim(f"{name}: mean reward, {last}", float(course.late_rewards.mean()),
+        experiment.claim(f"{name}: mean reward, {last}", float(course.late.rewards.mean()),
                          within(reward, REWARD_TOLERANCE), source, f"{reward:.2f}")  # fmt: skip
-        experiment.claim(f"{name}: best arm, %, {last}", 100 * float(course.late_optimal.mean()),
+        experiment.claim(f"{name}: best arm, %, {last}", 100 * float(course.late.optimal.mean()),
                          within(optimal, OPTIMAL_TOLERANCE), source, f"{optimal:.0f}")  # fmt: skip
     seconds = max(courses[name].seconds for name, entry in ENTRIES.items() if not entry.testbed.walk)
     size = f"{arguments.runs:,} runs of {arguments.steps:,} steps"

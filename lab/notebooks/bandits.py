@@ -24,13 +24,15 @@
 import os
 from functools import partial
 
-from lab.bandit_figures import FIGURES, curves, parameters
-from lab.bandits import ENTRIES, PUBLISHED, STUDY, Arguments, Entry, compete, summary, sweep
-from lab.testbed import WALKING, Testbed
-from rlhf.bandits import EpsilonGreedy, GaussianThompson, GradientBandit
+from lab.bandit_figures import FIGURES, curves, parameters, regrets, shares
+from lab.bandits import ENTRIES, PUBLISHED, STUDY, Arguments, Entry, compete, sweep
+from lab.routing import PROBLEMS, Problem, auer_bound, growth, lai_robbins, route
+from lab.testbed import WALKING, Bernoulli, Testbed, summary
+from rlhf.bandits import EpsilonGreedy, GaussianThompson, GradientBandit, ThompsonSampling
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
-SETTINGS = Arguments(runs=40, steps=100, walk_steps=200, workers=1) if SHORT else Arguments()
+SETTINGS = Arguments(runs=40, steps=100, walk_steps=200, route_steps=200, workers=1) if SHORT else Arguments()
+ROUTING = dict(steps=SETTINGS.route_steps, runs=SETTINGS.runs, seed=SETTINGS.seed, workers=SETTINGS.workers)
 print(SETTINGS)
 
 # %% [markdown]
@@ -137,7 +139,7 @@ followers = {
     for walk, testbed in WALKS.items()
     for step_size in STEP_SIZES
 }
-late = {place: course.late_optimal.mean() for place, course in compete(followers, SETTINGS).items()}
+late = {place: course.late.optimal.mean() for place, course in compete(followers, SETTINGS).items()}
 figure = parameters(
     {walk: {a: 100 * late[walk, a] for a in STEP_SIZES} for walk in WALKS}, "Step size on arms that walk"
 )
@@ -155,3 +157,64 @@ forgetful = {
     "discount 0.99": Entry(partial(GaussianThompson, discount=0.99), WALKING),
 }
 curves(compete(forgetful, SETTINGS), "Thompson sampling on arms that change").show()
+
+# %% [markdown]
+# ## Where it is used: routing
+#
+# In the chat the arms are versions of the model, and a reward is a thumb: 1 or 0. The bandits below are those that the
+# server routes by, with its settings. Thompson sampling keeps a Beta posterior of each version here: with a uniform
+# prior, and $S$ thumbs up among $n$, it is $\mathrm{Beta}(1 + S,\, 1 + n - S)$.
+#
+# What is counted is the pseudo-regret $\sum_t \mu^* - \mu_{A_t}$, with $\mu$ the rates and $\mu^*$ the best one: thumbs
+# lost by the choice, without the luck of each thumb. With $\Delta_a = \mu^* - \mu_a$, three things are known before
+# anything is run.
+#
+# - **An even split** over $K$ versions loses $\frac{1}{K} \sum_a \Delta_a$ a step, for ever.
+# - **UCB1** loses at most
+#   $8 \sum_{a:\,\Delta_a > 0} \frac{\ln n}{\Delta_a} + \left(1 + \frac{\pi^2}{3}\right) \sum_a \Delta_a$ in $n$ steps
+#   on average (Auer, Cesa-Bianchi and Fischer 2002, theorem 1).
+# - **No policy** that does well on all rates has a regret that grows in the end by less than
+#   $\sum_{a:\,\Delta_a > 0} \Delta_a / \mathrm{KL}(\mu_a, \mu^*)$ while $\ln t$ grows by 1 (Lai and Robbins 1985),
+#   where $\mathrm{KL}(p, q) = p \ln \frac{p}{q} + (1 - p) \ln \frac{1 - p}{1 - q}$. Thompson sampling reaches this slope
+#   (Kaufmann, Korda and Munos 2012).
+#
+# The ten rates are those of figure 2 of Garivier and Cappé (2011).
+
+# %%
+played = route(PROBLEMS, **ROUTING)
+steady = {name: problem for name, problem in PROBLEMS.items() if not problem.versions.swaps}
+for name, problem in steady.items():
+    rates = problem.versions.rates
+    print(f"{problem.title}: slope of Lai and Robbins {lai_robbins(rates):.2f}, "
+          f"bound of UCB1 {auer_bound(rates, SETTINGS.route_steps):.0f}")  # fmt: skip
+    for policy, course in played[name].items():
+        print(f"  {policy:16}regret {course.regrets.mean():7.1f} ± {course.regrets.std() / SETTINGS.runs**0.5:.1f}, "
+              f"growth by ln t {growth(course.regret):7.2f}")  # fmt: skip
+
+# %%
+regrets(steady, played).show()
+
+# %% [markdown]
+# - On a scale of logarithms what grows like $\ln t$ is a straight line. The dashed line is a slope, not a floor: regret
+#   may lie below it at any $t$, but cannot stay flatter.
+# - ε-greedy bends upwards. Its share of random choices costs as much at the end as at the beginning.
+# - Of ten versions the bound of UCB1 says nothing yet: it is above what the worst of all policies could lose in so few
+#   steps. It is made for all rates alike, and near 0, where thumbs vary little, that is far too careful.
+
+# %%
+shares(played["swap"], PROBLEMS["swap"].title).show()
+
+# %% [markdown]
+# After the swap plain Thompson sampling has thousands of thumbs to outweigh. With a discount, or in a window, it turns
+# round within a few hundred judgements, and pays for that before the swap, where it never quite stops asking. How long
+# should it remember? Too short, and it never learns; too long, and it learns too late. `routing.discount` and
+# `routing.window` are these settings of the server.
+
+# %%
+DISCOUNTS = (0.9, 0.99) if SHORT else (0.9, 0.97, 0.99, 0.997, 0.999, 1.0)
+remembering = {str(d): partial(ThompsonSampling, discount=d) for d in DISCOUNTS}
+pair = {str(swaps): Problem("", Bernoulli((0.4, 0.6), swaps=swaps), remembering) for swaps in (False, True)}
+forgot = route(pair, **ROUTING)
+for name, course in forgot["True"].items():
+    print(f"discount {name:6} regret {course.regrets.mean():7.1f} with the swap, "
+          f"{forgot['False'][name].regrets.mean():7.1f} without")  # fmt: skip

@@ -9,9 +9,10 @@ import pytest
 
 from lab import drawing
 from lab.bandit_figures import FIGURES
-from lab.bandits import ENTRIES, PUBLISHED, STUDY, Arguments, __doc__, compete, main, summary, sweep
+from lab.bandits import ENTRIES, PUBLISHED, STUDY, Arguments, __doc__, compete, main, sweep
 from lab.experiment import command_line
-from lab.testbed import WALKING
+from lab.routing import PROBLEMS
+from lab.testbed import WALKING, summary
 from rlhf.bandits import EpsilonGreedy
 
 FEW = Arguments(runs=300, steps=500, workers=1)
@@ -20,7 +21,7 @@ FEW = Arguments(runs=300, steps=500, workers=1)
 def test_the_order_of_the_algorithms() -> None:
     """With 300 runs that share their arms: gaps of the book's curves that are many standard errors wide."""
     names = ("greedy", "ε = 0.1", "UCB, c = 2", "Q₁ = 5, greedy, α = 0.1", "Thompson", "gradient, α = 0.1")
-    late = {name: course.late_rewards.mean() for name, course in compete({n: ENTRIES[n] for n in names}, FEW).items()}
+    late = {name: course.late.rewards.mean() for name, course in compete({n: ENTRIES[n] for n in names}, FEW).items()}
     assert late["greedy"] + 0.15 < late["ε = 0.1"]
     assert all(late["ε = 0.1"] + 0.05 < late[name] for name in names[2:])
 
@@ -28,7 +29,7 @@ def test_the_order_of_the_algorithms() -> None:
 def test_a_baseline_helps_where_rewards_are_far_from_zero() -> None:
     names = ("α = 0.1", "α = 0.1, no baseline", "α = 0.4", "α = 0.4, no baseline")
     courses = compete({name: ENTRIES[name] for name in names}, FEW)
-    late = [courses[name].late_optimal.mean() for name in names]
+    late = [courses[name].late.optimal.mean() for name in names]
     assert late[0] > late[1] + 0.2
     assert late[2] > late[3] + 0.1
 
@@ -37,7 +38,7 @@ def test_a_constant_step_size_follows_arms_that_change() -> None:
     fast = replace(WALKING, walk=0.05)
     entries = {name: ENTRIES[name]._replace(testbed=fast) for name in ("sample average", "constant α = 0.1")}
     courses = compete(entries, Arguments(runs=400, walk_steps=1000, workers=1))
-    average, constant = (course.late_optimal.mean() for course in courses.values())
+    average, constant = (course.late.optimal.mean() for course in courses.values())
     assert constant > average + 0.05
 
 
@@ -61,7 +62,8 @@ def without_browser(monkeypatch) -> None:
 
 
 def test_the_command_line_writes_results_and_figures(tmp_path, monkeypatch, capsys, without_browser) -> None:
-    small = ["--runs", "4", "--steps", "30", "--walk-steps", "50", "--workers", "1", "--seed", "7"]
+    sizes = ["--runs", "4", "--steps", "30", "--walk-steps", "50", "--route-steps", "20"]
+    small = [*sizes, "--workers", "1", "--seed", "7"]
     monkeypatch.setattr(sys, "argv", ["bandits", *small, "--out", str(tmp_path)])
     command_line(main, Arguments, __doc__)
     written = json.loads((tmp_path / "bandits.json").read_text(encoding="utf-8"))
@@ -71,8 +73,9 @@ def test_the_command_line_writes_results_and_figures(tmp_path, monkeypatch, caps
     assert {title: len(row) for title, row in written["results"]["study"].items()} == {
         title: len(row) for title, row in STUDY.items()
     }
-    assert len(written["claims"]) == 2 * len(PUBLISHED) + 1
-    for name in (*FIGURES, "study"):
+    assert len(written["claims"]) == 2 * len(PUBLISHED) + 1 + 7  # of routing
+    assert written["results"]["routing"].keys() == PROBLEMS.keys()
+    for name in (*FIGURES, "study", "regret", "swap"):
         assert (tmp_path / f"bandits-{name}.html").stat().st_size > 1000
     assert "greedy: mean reward" in capsys.readouterr().out
 
@@ -83,6 +86,7 @@ def test_the_command_line_writes_results_and_figures(tmp_path, monkeypatch, caps
         (["--runs", "1"], "--runs"),
         (["--steps", "9"], "--steps"),
         (["--walk-steps", "0"], "--walk-steps"),
+        (["--route-steps", "9"], "--route-steps"),
         (["--seed", "-1"], "--seed"),
         (["--workers", "0"], "--workers"),
         (["--runs", "many"], "--runs"),
