@@ -190,7 +190,7 @@ def play(make: Maker, testbed: Arms, steps: int, runs: int, seed: int) -> Course
     q = testbed.start(runs, arms_rng)
     best = q.argmax(axis=1)
     rewards, optimal, regret, lost = np.zeros(steps), np.zeros(steps), np.zeros(steps), np.zeros(runs)
-    endings = [Ending.of(length, runs) for length in (last_steps(steps), min(LAST, steps), max(1, steps // 2))]
+    late, last, half = (Ending.of(n, runs) for n in (last_steps(steps), min(LAST, steps), max(1, steps // 2)))
     for t in range(steps):
         chosen = bandit.choose_all(choice_rng)
         value = q[rows, chosen]
@@ -199,13 +199,13 @@ def play(make: Maker, testbed: Arms, steps: int, runs: int, seed: int) -> Course
         bandit.update_all(chosen, paid)
         lost += q[rows, best] - value
         rewards[t], optimal[t], regret[t] = paid.mean(), right.mean(), lost.mean()
-        for ending in endings:
+        for ending in (late, last, half):
             if t >= steps - ending.steps:
                 ending.add(paid, right)
         if testbed.changes:
             q = testbed.next(q, (t + 1) / steps, arms_rng)
             best = q.argmax(axis=1)
-    return Course(rewards, optimal, regret, lost, *endings, time.perf_counter() - began)
+    return Course(rewards, optimal, regret, lost, late, last, half, time.perf_counter() - began)
 
 
 def summary(course: Course) -> dict[str, Any]:

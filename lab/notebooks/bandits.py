@@ -32,7 +32,7 @@ from rlhf.bandits import EpsilonGreedy, GaussianThompson, GradientBandit, Thomps
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
 SETTINGS = Arguments(runs=40, steps=100, walk_steps=200, route_steps=200, workers=1) if SHORT else Arguments()
-ROUTING = dict(steps=SETTINGS.route_steps, runs=SETTINGS.runs, seed=SETTINGS.seed, workers=SETTINGS.workers)
+ROUTING = (SETTINGS.route_steps, SETTINGS.runs, SETTINGS.seed, SETTINGS.workers)
 print(SETTINGS)
 
 # %% [markdown]
@@ -175,13 +175,13 @@ curves(compete(forgetful, SETTINGS), "Thompson sampling on arms that change").sh
 #   on average (Auer, Cesa-Bianchi and Fischer 2002, theorem 1).
 # - **No policy** that does well on all rates has a regret that grows in the end by less than
 #   $\sum_{a:\,\Delta_a > 0} \Delta_a / \mathrm{KL}(\mu_a, \mu^*)$ while $\ln t$ grows by 1 (Lai and Robbins 1985),
-#   where $\mathrm{KL}(p, q) = p \ln \frac{p}{q} + (1 - p) \ln \frac{1 - p}{1 - q}$. Thompson sampling reaches this slope
-#   (Kaufmann, Korda and Munos 2012).
+#   where $\mathrm{KL}(p, q) = p \ln \frac{p}{q} + (1 - p) \ln \frac{1 - p}{1 - q}$. Thompson sampling reaches this
+#   slope (Kaufmann, Korda and Munos 2012).
 #
 # The ten rates are those of figure 2 of Garivier and Cappé (2011).
 
 # %%
-played = route(PROBLEMS, **ROUTING)
+played = route(PROBLEMS, *ROUTING)
 steady = {name: problem for name, problem in PROBLEMS.items() if not problem.versions.swaps}
 for name, problem in steady.items():
     rates = problem.versions.rates
@@ -214,7 +214,7 @@ shares(played["swap"], PROBLEMS["swap"].title).show()
 DISCOUNTS = (0.9, 0.99) if SHORT else (0.9, 0.97, 0.99, 0.997, 0.999, 1.0)
 remembering = {str(d): partial(ThompsonSampling, discount=d) for d in DISCOUNTS}
 pair = {str(swaps): Problem("", Bernoulli((0.4, 0.6), swaps=swaps), remembering) for swaps in (False, True)}
-forgot = route(pair, **ROUTING)
+forgot = route(pair, *ROUTING)
 for name, course in forgot["True"].items():
     print(f"discount {name:6} regret {course.regrets.mean():7.1f} with the swap, "
           f"{forgot['False'][name].regrets.mean():7.1f} without")  # fmt: skip
