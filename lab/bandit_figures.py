@@ -86,7 +86,7 @@ def draw_routing(experiment: Experiment, problems: Mapping[str, Problem], played
 def regrets(problems: Mapping[str, Problem], played: Played) -> go.Figure:
     """A panel for each problem: regret over the steps on a scale of logarithms, and the slope of Lai and Robbins.
 
-    What splits evenly leaves the picture at the top, where it loses more than the others together need room for.
+    An even split leaves the picture at the top: the others would be lines at the bottom beside it.
     """
     figure = grid(1, len(problems), [problem.title for problem in problems.values()], horizontal_spacing=0.09)
     for column, (name, problem) in enumerate(problems.items(), start=1):
