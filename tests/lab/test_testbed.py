@@ -86,6 +86,13 @@ def test_bernoulli_arms_pay_one_or_nothing() -> None:
     assert play(always(0), Bernoulli((1.0, 0.0)), steps=4, runs=3, seed=8).rewards.tolist() == [1.0] * 4
 
 
+def test_each_run_has_thumbs_of_its_own() -> None:
+    """The mean of ten fair coins has standard deviation √(1/4 / 10)."""
+    course = play(always(0), Bernoulli((0.5,)), steps=100, runs=2000, seed=15)
+    assert course.late.rewards.std() == pytest.approx(0.025**0.5, rel=0.07)
+    assert course.rewards.mean() == pytest.approx(0.5, abs=0.005)
+
+
 def test_regret_is_the_gap_summed_whatever_was_paid() -> None:
     course = play(always(0), Bernoulli((0.5, 0.75, 0.25)), steps=4, runs=3, seed=9)
     assert course.regret.tolist() == [0.25, 0.5, 0.75, 1.0]
