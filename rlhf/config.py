@@ -4,7 +4,6 @@ The sections `base`, `sft`, `reward` and `ppo` hold a few keys of our own and ot
 the same names, to `transformers.TrainingArguments` and TRL's `SFTConfig`, `RewardConfig` and `PPOConfig`.
 """
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,6 +11,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rlhf.assignments import assignment, read_yaml
 from rlhf.chat.settings import ChatSection, GuardrailSection, ImproveSection, RoutingSection, ServeSection
 from rlhf.errors import UserError, nearest
 from rlhf.rewards.specs import RewardList, RewardSpec, check_names
@@ -21,15 +21,6 @@ Precision = Literal["fp32", "bf16", "8bit", "4bit"]
 AUTO = "auto"
 FITTED = ("per_device_train_batch_size", "local_rollout_forward_batch_size")
 """Keys of the trainers for which `auto` leaves it to the plan what fits (`planning`)."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 3e-4 is a number (in YAML 1.1 it is a string, for want of a dot)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 class Shape(Section):
@@ -324,7 +315,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml")))
         raise UserError(f"No config file {path}.", remedy=f"give one of: {known}") from None
@@ -348,21 +339,14 @@ def parse_config(values: dict[str, Any], origin: str = "config") -> Config:
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, sep, text = override.partition("=")
-    if not sep or not key:
-        raise UserError(
-            f"Bad --set {override!r}.", expected="section.key=value", remedy="for example --set ppo.kl_coef=0.1"
-        )
+    key, value = assignment(override, "section.key=value", "ppo.kl_coef=0.1")
     *parents, leaf = key.split(".")
     node = values
     for name in parents:
         child = node.get(name)
         node[name] = child = dict(child) if isinstance(child, dict) else {}  # a copy: YAML's aliases are one object
         node = child
-    try:
-        node[leaf] = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise UserError(f"Bad --set {override!r}.", expected="a YAML value after =") from None
+    node[leaf] = value
 
 
 def _explain(error: ValidationError) -> str:

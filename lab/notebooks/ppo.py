@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from lab.ppo import figures
-from lab.ppo.command import Arguments, learned
+from lab.ppo.command import Arguments, learned, studied
 from lab.ppo.settings import TASKS
-from lab.ppo.study import SWEPT, sweep
+from lab.ppo.study import STUDIED
 from rlhf.ppo_math import Ends, generalized_advantages, policy_loss
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
@@ -129,10 +129,8 @@ figures.evaluations(runs).show()
 # to 0.
 
 # %%
-SOME = {name: values[2:4] for name, values in SWEPT.items()} if SHORT else SWEPT
-LESS = {"steps": 1_024 if SHORT else 40_000}
-found = sweep("CartPole-v1", SOME, range(1 if SHORT else 3), LESS, SETTINGS.episodes, SETTINGS.workers)
-figures.sensitivity(found, "CartPole-v1").show()
+found = studied(SETTINGS)
+figures.sensitivity(found, STUDIED).show()
 
 # %% [markdown]
 # - **Learning rate.** The one that matters most. A third of the usual one is too slow for 40,000 steps; three times as

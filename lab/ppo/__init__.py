@@ -1,4 +1,6 @@
 """PPO for Gymnasium: actions discrete and continuous, on the arithmetic that also trains the language model.
 
 python -m lab.ppo --help
+
+Settings `settings`, one training `runs` and `learner`, the study of settings `study`, the command line `command`.
 """

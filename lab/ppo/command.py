@@ -4,73 +4,109 @@ python -m lab.ppo                                          # everything, within 
 
 python -m lab.ppo --tasks CartPole-v1 --seeds 2 --share 0.2 --out /tmp/ppo
 
-The policy that training ends with plays 100 fresh episodes without exploration. No seed is left out.
+python -m lab.ppo --tasks CartPole-v1 --set learning_rate=3e-4 clip_course=linear hidden=[32,32]
+
+python -m lab.ppo --tasks MountainCar-v0 --seeds 1         # any environment, with the defaults of `Settings`
+
+The policy that training ends with plays 100 fresh episodes without exploration. No seed is left out. The study trains
+CartPole with one setting changed at a time. `lab.ppo.settings` says what can be set.
 """
 
 from dataclasses import asdict, dataclass, replace
 from statistics import median
+from typing import Any
 
 import numpy as np
+from tyro.conf import UseAppendAction
 
 from lab.experiment import Experiment, Options, need
 from lab.parallel import spread
 from lab.ppo import figures
-from lab.ppo.runs import POINTS, Run, trained
-from lab.ppo.settings import TASKS
+from lab.ppo.runs import POINTS, Run, check, trained
+from lab.ppo.settings import TASKS, Settings, changed, usual
+from lab.ppo.study import SEEDS, STEPS, STUDIED, SWEPT, Swept, outcomes, sweep
+from rlhf.assignments import assignment
 
 
 @dataclass(frozen=True)
 class Arguments(Options):
     tasks: tuple[str, ...] = tuple(TASKS)
-    """Environments to learn."""
+    """Environments of Gymnasium to learn. Where there is nothing published to claim, the default settings are used."""
     seeds: int = 5
     """Trainings of each task."""
     share: float = 1.0
     """Of the steps of each task's settings; below 1 nothing is claimed."""
     episodes: int = 100
     """Of each evaluation."""
+    set: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """NAME=VALUE ...: settings of PPO that all tasks have instead of their own, the values in YAML; may be repeated.
+    Nothing is claimed then."""
+    study: bool = True
+    """After the tasks, train CartPole with one setting changed at a time; not with --set, or if it is none of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(bool(self.tasks) and set(self.tasks) <= set(TASKS), "tasks", f"some of {', '.join(TASKS)}",
-             ", ".join(self.tasks) or "none")  # fmt: skip
+        need(bool(self.tasks), "tasks", "at least one", "none")
         need(self.seeds >= 1, "seeds", "1 or more", self.seeds)
         need(0 < self.share <= 1, "share", "more than 0, at most 1", self.share)
         need(self.episodes >= 1, "episodes", "1 or more", self.episodes)
+        for task in self.tasks:
+            self.settings(task)
 
-    def steps(self, task: str) -> int:
-        """Of each training of a task."""
-        return round(TASKS[task].settings.steps * self.share)
+    def changes(self) -> dict[str, Any]:
+        """What every --set together say."""
+        return dict(assignment(text, "name=value", "learning_rate=3e-4") for texts in self.set for text in texts)
+
+    def settings(self, task: str) -> Settings:
+        """Of each training of a task. Raises `UserError` where --set names none of them or is out of range."""
+        settings = changed(usual(task), self.changes())
+        return replace(settings, steps=max(1, round(settings.steps * self.share)))
+
+    def study_steps(self) -> int:
+        """Of each training of the study."""
+        return max(1, round(STEPS * self.share))
+
+    def unclaimed(self, task: str) -> str | None:
+        """Why nothing is claimed of a task; None: it is."""
+        if task not in TASKS:
+            return "nothing published is known here"
+        if self.changes():
+            return f"settings differ: {', '.join(f'{name}={value}' for name, value in self.changes().items())}"
+        return f"trained for {self.share:g} of its steps" if self.share < 1 else None
 
 
 def main(arguments: Arguments) -> None:
     """Learn everything, hold it against what was published, draw it."""
+    for task in arguments.tasks:
+        check(task, arguments.settings(task))
     with Experiment("ppo", arguments) as experiment:
         runs = learned(arguments)
         for task, of in runs.items():
-            record(experiment, task, of)
-            if arguments.share == 1:
-                claim(experiment, task, of)
+            record(experiment, task, arguments, of)
         log(experiment, runs)
         experiment.figure("curves", figures.curves(runs), figures.SIZE)
         experiment.figure("evaluations", figures.evaluations(runs), figures.SIZE)
+        if arguments.study and STUDIED in arguments.tasks and not arguments.changes():
+            study(experiment, arguments)
 
 
 def learned(arguments: Arguments) -> dict[str, list[Run]]:
     """Task → one run for each seed."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    jobs = [
-        (task, seed, arguments.episodes, {"steps": arguments.steps(task)}) for task in arguments.tasks for seed in seeds
-    ]
+    jobs = [(task, seed, arguments.settings(task), arguments.episodes) for task in arguments.tasks for seed in seeds]
     done = spread(trained, jobs, "PPO", arguments.workers)
     return {task: done[number * len(seeds) :][: len(seeds)] for number, task in enumerate(arguments.tasks)}
 
 
-def record(experiment: Experiment, task: str, runs: list[Run]) -> None:
-    """A task's settings and results."""
-    settings = replace(TASKS[task].settings, steps=runs[0].steps[-1])
-    experiment.results[task] = {"settings": asdict(settings), "means": mean_returns(runs),
-                                "runs": [asdict(run) for run in runs]}  # fmt: skip
+def record(experiment: Experiment, task: str, arguments: Arguments, runs: list[Run]) -> None:
+    """A task's settings and results, and what is claimed of them."""
+    why = arguments.unclaimed(task)
+    experiment.results[task] = {"settings": asdict(arguments.settings(task)), "unclaimed": why,
+                                "means": mean_returns(runs), "runs": [asdict(run) for run in runs]}  # fmt: skip
+    if why is None:
+        claim(experiment, task, runs)
+    else:
+        print(f"{task}: median return {median(mean_returns(runs)):.4g}; nothing is claimed ({why})")
 
 
 def claim(experiment: Experiment, task: str, runs: list[Run]) -> None:
@@ -96,3 +132,17 @@ def log(experiment: Experiment, runs: dict[str, list[Run]]) -> None:
             known = [reached for run in of if (reached := run.curve[point]) is not None]
             returns = {f"{task}/return": median(known)} if known else {}
             experiment.log({f"{task}/steps": of[0].steps[point], **returns}, point)
+
+
+def study(experiment: Experiment, arguments: Arguments) -> None:
+    """How much the settings matter: its numbers and its figure."""
+    found = studied(arguments)
+    experiment.results["study"] = {"task": STUDIED, "steps": arguments.study_steps(), "outcomes": outcomes(found)}
+    experiment.figure("study", figures.sensitivity(found, STUDIED), figures.STUDY_SIZE)
+
+
+def studied(arguments: Arguments) -> Swept:
+    """CartPole with one setting changed at a time, on fewer seeds."""
+    seeds = range(arguments.seed, arguments.seed + min(arguments.seeds, SEEDS))
+    changes = {"steps": arguments.study_steps()}
+    return sweep(STUDIED, SWEPT, seeds, changes, arguments.episodes, arguments.workers)

@@ -1,6 +1,6 @@
 """PPO's figures: how returns grew while learning, what each seed ended with, and how much settings matter."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,17 +8,14 @@ import plotly.graph_objects as go
 from lab.drawing import PALETTE, grid
 from lab.ppo.runs import Run
 from lab.ppo.settings import TASKS
-from lab.ppo.study import Swept
+from lab.ppo.study import MEASURES, Swept
 
 SIZE = (960, 680)
 """Of four panels, in pixels."""
+STUDY_SIZE = (960, 560)
+"""Of the study of settings."""
 NAMES = {"learning_rate": "Learning rate", "clip": "Clip", "lam": "λ"}
 """Of settings, as a figure calls them."""
-MEASURES: Mapping[str, Callable[[Run], float]] = {
-    "Evaluation return": lambda run: float(np.mean(run.evaluation)),
-    "Mean training return": lambda run: float(np.nanmean(np.array(run.curve, float))),
-}
-"""What is shown of a run in the study of settings."""
 Runs = Mapping[str, Sequence[Run]]
 """Task → one run for each seed."""
 
@@ -70,10 +67,12 @@ def _panels(runs: Runs, x: str, y: str) -> go.Figure:
 
 
 def _with_bars(figure: go.Figure, runs: Runs, title: str) -> go.Figure:
-    """What had to be reached, as dashed lines; a legend below all."""
-    for (row, column), task in zip(_places(runs), runs, strict=True):
-        figure.add_hline(TASKS[task].wanted.low, line_dash="dash", line_color=PALETTE[1], row=row, col=column)
-    figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
+    """What had to be reached, where something had to, as dashed lines; a legend below all."""
+    asked = [(*place, TASKS[task].wanted.low) for place, task in zip(_places(runs), runs, strict=True) if task in TASKS]
+    for row, column, low in asked:
+        figure.add_hline(low, line_dash="dash", line_color=PALETTE[1], row=row, col=column)
+    if asked:
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
     return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.12, x=0.5, xanchor="center"))
 
 
@@ -89,7 +88,7 @@ def sensitivity(found: Swept, task: str) -> go.Figure:
     for row, name in enumerate(MEASURES, 1):
         figure.update_yaxes(title_text=name, row=row, col=1)
     return figure.update_layout(
-        title=f"{task}: one setting changed at a time", height=560,
+        title=f"{task}: one setting changed at a time", height=STUDY_SIZE[1],
         legend=dict(orientation="h", y=-0.08, x=0.5, xanchor="center"),
     )  # fmt: skip
 

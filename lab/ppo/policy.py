@@ -11,6 +11,7 @@ gradient take one call each; NumPy acts from the same memory (`lab.ppo.actor`).
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor, nn
@@ -155,11 +156,11 @@ def _layers(inputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
 def _head(width: int, actions: Space, settings: Settings) -> CategoricalHead | GaussianHead | StateDependentHead:
     if isinstance(actions, Discrete) and actions.start == 0:
         return CategoricalHead(width, int(actions.n))
-    if isinstance(actions, Box) and len(actions.shape) == 1:
+    if isinstance(actions, Box) and len(actions.shape) == 1 and np.issubdtype(actions.dtype, np.floating):
         kind = GaussianHead if settings.noise_every is None else StateDependentHead
         return kind(width, actions.shape[0], settings.log_std)
-    raise UserError("PPO cannot act in this environment.", expected="actions Discrete(n) from 0, or a Box of one axis",
-                    found=str(actions))  # fmt: skip
+    raise UserError("PPO cannot act in this environment.", found=str(actions),
+                    expected="actions Discrete(n) from 0, or a Box of one axis of floats")  # fmt: skip
 
 
 def _side_by_side(module: nn.Module) -> tuple[Tensor, Tensor]:

@@ -110,13 +110,17 @@ def prepared(environments: VectorEnv) -> VectorEnv:
     """The environments, with observations of one axis.
 
     Raises:
-        UserError: they reset themselves in another way than on the step after an episode's last.
+        UserError: they reset themselves in another way than on the step after an episode's last, or show what cannot
+            be laid out as numbers.
     """
     mode = environments.metadata.get("autoreset_mode")
     if mode != AutoresetMode.NEXT_STEP:
         raise UserError("The environments reset themselves in a way that PPO does not know.",
                         expected="metadata['autoreset_mode'] AutoresetMode.NEXT_STEP", found=str(mode))  # fmt: skip
     space = environments.single_observation_space
+    if not space.is_np_flattenable:
+        raise UserError("PPO cannot see in this environment.", expected="observations of a fixed number of numbers",
+                        found=str(space))  # fmt: skip
     return environments if isinstance(space, Box) and len(space.shape) == 1 else FlattenObservation(environments)
 
 

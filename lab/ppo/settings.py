@@ -1,18 +1,23 @@
 """What PPO is given: one frozen dataclass, and the settings of the four tasks.
 
-settings = TASKS["CartPole-v1"].settings
+settings = usual("CartPole-v1")
 replace(settings, steps=20_000)                     # dataclasses.replace
+changed(settings, {"hidden": [32, 32]})             # the same with names and types checked, as `--set` needs it
 
 The tasks' settings start from those of RL-Baselines3-Zoo (github.com/DLR-RM/rl-baselines3-zoo, hyperparams/ppo.yml);
 what differs says why.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from lab.experiment import Range, at_least
 from lab.schedules import Schedule, constant, cosine, linear
+from rlhf.errors import UserError, nearest
 
 Course = Literal["constant", "linear", "cosine"]
 COURSES: dict[Course, Callable[[float], Schedule]] = {
@@ -25,11 +30,12 @@ COURSES: dict[Course, Callable[[float], Schedule]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Of PPO."""
+    """Of PPO. What is out of range is refused with a `UserError`."""
 
     steps: int = 100_000
     """Of all environments together."""
     environments: int = 8
+    """Side by side in one process."""
     horizon: int = 128
     """Steps of each environment between two updates."""
     batch: int = 64
@@ -43,12 +49,15 @@ class Settings:
     learning_rate: float = 3e-4
     """Of Adam, at the start."""
     learning_rate_course: Course = "constant"
+    """How it goes on: level, or down to 0 along a line or half a cosine."""
     clip: float = 0.2
     """How far the ratio of probabilities may go from 1, at the start."""
     clip_course: Course = "constant"
+    """How it goes on, as for the learning rate."""
     value_weight: float = 1.0
     """Of half the squared error of the values, beside the policy's loss."""
     entropy_weight: float = 0.0
+    """Of the mean entropy of the actions, in nats: more of it keeps trying out more."""
     max_norm: float = 0.5
     """Of the gradient; longer ones are shortened."""
     hidden: tuple[int, ...] = (64, 64)
@@ -64,6 +73,49 @@ class Settings:
     """Where the logarithm of the noise's deviation starts (continuous actions)."""
     orthogonal: bool = True
     """Start from orthogonal weights, small in the last layer of the actor; otherwise from PyTorch's."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "environments", "horizon", "batch", "epochs"):
+            self._need(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("gamma", "lam"):
+            self._need(name, 0 <= getattr(self, name) <= 1, "0 to 1")
+        for name in ("learning_rate", "clip", "max_norm"):
+            self._need(name, 0 < getattr(self, name) < math.inf, "more than 0")
+        for name in ("value_weight", "entropy_weight"):
+            self._need(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        for name in ("learning_rate_course", "clip_course"):
+            self._need(name, getattr(self, name) in COURSES, f"one of {', '.join(COURSES)}")
+        for name in ("hidden", "critic_hidden"):
+            self._need(name, all(width >= 1 for width in getattr(self, name) or ()), "widths of at least 1")
+        self._need("noise_every", self.noise_every is None or self.noise_every >= 0, "at least 0, or none")
+        self._need("log_std", math.isfinite(self.log_std), "a finite number")
+
+    def _need(self, name: str, true: bool, expected: str) -> None:
+        if not true:
+            found = getattr(self, name)
+            raise UserError(f"PPO's setting {name} is out of range.", expected=expected, found=f"{name}={found}")
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings of which some are others.
+
+    Args:
+        settings: to start from; they stay as they are.
+        changes: name → value, as YAML knows values.
+
+    Raises:
+        UserError: an unknown name, or a value of the wrong type or out of range.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise UserError(f"PPO has no setting {name}.", remedy=nearest(name, known))
+    try:
+        return TypeAdapter(Settings).validate_python(asdict(settings) | dict(changes))
+    except ValidationError as error:
+        wrong = [(".".join(map(str, item["loc"])), item) for item in error.errors()]
+        found = "; ".join(f"{where}: {item['msg']} (given: {item['input']!r:.80})" for where, item in wrong)
+        raise UserError("A setting of PPO has the wrong type.", found=found) from None
 
 
 @dataclass(frozen=True)
@@ -106,3 +158,8 @@ TASKS = {
         at_least(88), False, "88.3 after 20k steps", ZOO,
     ),
 }  # fmt: skip
+
+
+def usual(task: str) -> Settings:
+    """The settings of one of `TASKS`; the defaults for any other environment."""
+    return TASKS[task].settings if task in TASKS else Settings()

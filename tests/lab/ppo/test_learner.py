@@ -82,7 +82,7 @@ def test_actions_of_another_kind_are_refused():
 
 
 def test_training_starts_from_the_policy_that_is_given():
-    settings = replace(QUICK, steps=256, hidden=(), critic_hidden=(8,), learning_rate=0.0)
+    settings = replace(QUICK, steps=256, hidden=(), critic_hidden=(8,), learning_rate=1e-9)
     known = Policy(4, Discrete(4), settings, seed=0).start_from(5 * torch.eye(4), torch.zeros(4))
     agent = train(side_by_side(Identity, 4), settings, seed=1, policy=known).agent
     assert agent.policy is known and evaluate(agent, prepared(side_by_side(Identity, 5)), seed=1).tolist() == [10.0] * 5
