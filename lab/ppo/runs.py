@@ -63,7 +63,7 @@ def trained(task: str, seed: int, settings: Settings | None = None, episodes: in
 
 def environments(task: str, many: int) -> gymnasium.vector.VectorEnv:
     """Side by side in this process."""
-    return gymnasium.make_vec(task, many, "sync", wrappers=[_limited])
+    return gymnasium.make_vec(task, many, "sync", wrappers=[_limited])  # type: ignore[list-item]  # may wrap nothing
 
 
 def check(task: str, settings: Settings) -> None:

@@ -8,14 +8,13 @@ At full length that is 45 trainings.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lab.parallel import spread
 from lab.ppo.runs import Run, trained
-from lab.ppo.settings import usual
+from lab.ppo.settings import changed, usual
 
 STUDIED = "CartPole-v1"
 """The task whose settings are changed."""
@@ -57,8 +56,8 @@ def sweep(
         episodes: of the evaluation.
         workers: processes side by side; None: one for each core.
     """
-    base = replace(usual(task), **changes or {})
-    variants = {name: {value: replace(base, **{name: value}) for value in values} for name, values in swept.items()}
+    base = changed(usual(task), changes or {})
+    variants = {name: {value: changed(base, {name: value}) for value in values} for name, values in swept.items()}
     different = list(dict.fromkeys(one for values in variants.values() for one in values.values()))
     jobs = [(task, seed, settings, episodes) for settings in different for seed in seeds]
     done = iter(spread(trained, jobs, "PPO's settings", workers))
