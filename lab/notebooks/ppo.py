@@ -139,7 +139,7 @@ figures.sensitivity(found, STUDIED).show()
 # - **Clip.** With 0.1 alone every seed ends at 500, and it learns fastest. With less, one seed of three ends near 430;
 #   with the usual 0.2 one at 276; from 0.5 on two of three fail, down to a return of 109: this is what the clip is for.
 # - **λ.** Differences between seeds are larger than those between values. On this task, where one mistake costs
-#   everything that follows and rewards have no noise, sums of all rewards (λ = 1) are no worse than most. A critic's word
-#   alone (λ = 0) earns little while it learns; so does the usual 0.8 on these three seeds.
+#   everything that follows and rewards have no noise, sums of all rewards (λ = 1) are no worse than most. A critic's
+#   word alone (λ = 0) earns little while it learns; so does the usual 0.8 on these three seeds.
 #
 # Three seeds show what is large. They do not tell 0.8 from 0.9.

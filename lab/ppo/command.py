@@ -6,7 +6,7 @@ python -m lab.ppo --tasks CartPole-v1 --seeds 2 --share 0.2 --out /tmp/ppo
 
 python -m lab.ppo --tasks CartPole-v1 --set learning_rate=3e-4 clip_course=linear hidden=[32,32]
 
-python -m lab.ppo --tasks MountainCar-v0 --seeds 1         # any environment, with the defaults of `Settings`
+python -m lab.ppo --tasks FrozenLake-v1 --seeds 1          # any environment, with the defaults of `Settings`
 
 The policy that training ends with plays 100 fresh episodes without exploration. No seed is left out. The study trains
 CartPole with one setting changed at a time. `lab.ppo.settings` says what can be set.

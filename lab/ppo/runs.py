@@ -75,8 +75,8 @@ def check(task: str, settings: Settings) -> None:
     try:
         made = environments(task, 1)
     except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(f"There is no environment {task}.", expected="one of Gymnasium", found=str(error),
-                        remedy="--tasks CartPole-v1") from None  # fmt: skip
+        raise UserError(f"The environment {task} cannot be made.", expected="one of Gymnasium, and what it needs",
+                        found=str(error), remedy="--tasks CartPole-v1, for one") from None  # fmt: skip
     seen = prepared(made)
     shape = seen.single_observation_space.shape
     assert shape is not None

@@ -86,7 +86,7 @@ def test_slips_end_in_one_message(tmp_path):
     wrong = ["--tasks", "Pong", "--out", str(tmp_path / "none")]
     done = subprocess.run([sys.executable, "-m", "lab.ppo", *wrong], capture_output=True, text=True)
     assert done.returncode == 2 and not (tmp_path / "none").exists()
-    assert "no environment Pong" in done.stderr and "Traceback" not in done.stderr
+    assert "Pong cannot be made" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_set_may_be_repeated_on_the_command_line():

@@ -88,7 +88,7 @@ def worlds():
 
 @pytest.mark.parametrize(
     ("task", "named"),
-    [("Pong", "no environment Pong"), ("CartPole-v99", "CartPole-v99"), ("no_such_package:World-v0", "no_such_package"),
+    [("Pong", "Pong cannot be made"), ("CartPole-v99", "CartPole-v99"), ("no_such_package:World-v0", "no_such_package"),
      ("Numbers-v0", "cannot act"), ("Growing-v0", "cannot see")],
 )  # fmt: skip
 def test_what_cannot_be_learned_is_refused(worlds, task, named):
