@@ -33,10 +33,9 @@ from torch import nn
 
 from benchmarks.machine import described
 from lab.experiment import Experiment, Options, at_least, command_line, need
-from lab.ppo.evaluation import Acts, evaluate
 from lab.ppo.learner import train
-from lab.ppo.runs import environments
 from lab.ppo.settings import COURSES, TASKS, Settings
+from lab.runs import Acts, evaluate, side_by_side
 from lab.schedules import Schedule
 from lab.seeds import EVALUATING, TRAINING, seeds
 from rlhf.stopwatch import now
@@ -84,7 +83,7 @@ class Round(NamedTuple):
 
 
 def lab(task: str, settings: Settings, seed: int) -> Round:
-    worlds = environments(task, settings.environments)
+    worlds = side_by_side(task, settings.environments)
     training, seconds, core = timed(lambda: train(worlds, settings, seed))
     return Round(seed, training.steps / seconds, core, returns(training.agent, task, seed))
 
@@ -165,7 +164,7 @@ class _Theirs:
 
 
 def returns(agent: Acts, task: str, seed: int) -> float:
-    return float(evaluate(agent, environments(task, EPISODES), seeds(seed, EVALUATING)(EPISODES)).mean())
+    return float(evaluate(agent, side_by_side(task, EPISODES), seeds(seed, EVALUATING)(EPISODES)).mean())
 
 
 SIDES: dict[str, Callable[[str, Settings, int], Round]] = {"lab": lab, "sb3": sb3}

@@ -28,12 +28,11 @@ from lab.chat_words import best_constant, shared_words
 from lab.drawing import PALETTE, lines
 from lab.experiment import Experiment, Options, at_least, command_line, need
 from lab.ppo.actor import Actor
-from lab.ppo.evaluation import Acts
 from lab.ppo.learner import Agent, Training, train
 from lab.ppo.normalise import Observations
 from lab.ppo.policy import Policy
-from lab.ppo.runs import means
 from lab.ppo.settings import Settings
+from lab.runs import POINTS, Acts, means
 from rlhf.config import SourceSpec
 from rlhf.data import classroom
 from rlhf.data.classroom import pool
@@ -45,8 +44,6 @@ from rlhf.records import Prompt
 
 LONGEST = 70
 """Letters of a question: short ones leave more steps for the replies."""
-POINTS = 25
-"""Of the learning curve."""
 TEMPERATURE = 0.5
 """At which the policy draws tokens when training starts; the likeliest token is the same at any temperature. At 1, in
 trials on other questions, PPO improved the replies that it drew, but not the likeliest ones."""
@@ -78,6 +75,7 @@ class Arguments(Options):
     """Steps of its training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need(self.steps >= 1, "steps", "1 or more", self.steps)
         need(self.environments >= 1, "environments", "1 or more", self.environments)
         need(self.prompts >= 1, "prompts", "1 or more", self.prompts)

@@ -1,7 +1,7 @@
 """Deep Q-learning without the world: a network, the target it is pulled to, one update (Mnih et al. 2015).
 
 learner = Learner(observation_size=4, actions=2, settings=Settings(), seed=0)
-actions = learner.act(observations)                          # greedy
+actions = learner.best(observations)                         # greedy
 errors = learner.update(memory.sample(64, generator), learning_rate=1e-3)
 
 `lab.dqn_training` adds the world, `lab.dqn` the command line.
@@ -23,10 +23,12 @@ from lab.replay import Floats, Sample
 class Settings:
     """What is learned and how. The defaults are RL-Zoo's for CartPole-v1, but for what says otherwise."""
 
+    steps: int = 50_000
+    """Of training, of all environments together."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the network's hidden layers. RL-Zoo: 256, 256."""
-    discount: float = 0.99
-    """γ: what a reward is worth one step later."""
+    discount: float = 0.995
+    """γ: what a reward is worth one step later. RL-Zoo: 0.99."""
     learning_rate: float = 2.3e-3
     """Of Adam, at the first step."""
     final_learning_rate: float = 0.0
@@ -35,18 +37,18 @@ class Settings:
     """Errors beyond this count linearly, no longer by their square. RL-Zoo: 1."""
     gradient_norm: float = 10.0
     """A longer gradient is shortened to this."""
-    batch: int = 64
-    """Transitions an update learns from."""
+    batch: int = 128
+    """Transitions an update learns from. RL-Zoo: 64."""
     capacity: int = 100_000
     """Transitions the replay memory holds."""
     warmup: int = 1000
     """Steps at random before the first update."""
     environments: int = 8
     """Environments side by side; their steps count together. RL-Zoo: 1."""
-    train_every: int = 256
-    """Steps between two rounds of updates."""
-    updates: int = 128
-    """Updates a round."""
+    train_every: int = 8
+    """Steps between two rounds of updates. RL-Zoo: 256."""
+    replay_ratio: float = 0.5
+    """Updates for each step, in rounds of at least one."""
     target_every: int = 1
     """Updates after which the target network moves towards the network. RL-Zoo: once a round."""
     target_rate: float = 0.01
@@ -71,8 +73,9 @@ class Settings:
         need(self.final_learning_rate >= 0, "dqn.final_learning_rate", "at least 0", self.final_learning_rate)
         need(self.huber > 0, "dqn.huber", "more than 0", self.huber)
         need(self.gradient_norm > 0, "dqn.gradient_norm", "more than 0", self.gradient_norm)
-        for name in ("batch", "environments", "train_every", "updates", "target_every"):
+        for name in ("steps", "batch", "environments", "train_every", "target_every"):
             need(getattr(self, name) >= 1, f"dqn.{name}", "at least 1", getattr(self, name))
+        need(self.replay_ratio > 0, "dqn.replay_ratio", "more than 0", self.replay_ratio)
         need(0 < self.target_rate <= 1, "dqn.target_rate", "more than 0, at most 1", self.target_rate)
         need(self.warmup >= 0, "dqn.warmup", "at least 0", self.warmup)
         need(self.capacity >= self.environments, "dqn.capacity", "a step of every environment", self.capacity)
@@ -121,9 +124,9 @@ class Learner:
         self._updates = 0
 
     @torch.no_grad()
-    def act(self, observations: Floats) -> NDArray[np.int64]:
-        """The actions (B,) that are valued most after observations (B, …)."""
-        return self.network(_rows(observations)).argmax(1).numpy()
+    def best(self, observations: NDArray) -> NDArray[np.int64]:
+        """The actions (B,) that are valued most after observations (B, O)."""
+        return self.network(torch.from_numpy(observations.astype(np.float32))).argmax(1).numpy()
 
     def update(self, sample: Sample, learning_rate: float) -> Floats:
         """Pull the network towards the targets of a sample: Huber loss, importance weights, gradient clipped.
@@ -135,7 +138,7 @@ class Learner:
         Returns:
             (B,): target minus estimate, before the update.
         """
-        observations = _rows(sample.transitions.observations)
+        observations = torch.from_numpy(sample.transitions.observations)
         actions = torch.from_numpy(sample.transitions.actions)[:, None]
         wanted = self._targets(sample)
         values = self.network(observations).gather(1, actions).squeeze(1)
@@ -158,7 +161,7 @@ class Learner:
 
     @torch.no_grad()
     def _targets(self, sample: Sample) -> Tensor:
-        following = _rows(sample.transitions.next_observations)
+        following = torch.from_numpy(sample.transitions.next_observations)
         values = self.target(following)
         choosers = self.network(following) if self.settings.double else values
         rewards, terminated = map(torch.from_numpy, (sample.transitions.rewards, sample.transitions.terminated))
@@ -174,8 +177,3 @@ def _network(inputs: int, outputs: int, hidden: tuple[int, ...], seed: int) -> n
         for before, after in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(before, after), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
-
-
-def _rows(observations: Floats) -> Tensor:
-    """Observations (B, …) as rows (B, numbers)."""
-    return torch.from_numpy(observations.reshape(len(observations), -1))

@@ -1,158 +1,136 @@
-"""Deep Q-learning in the world: environments side by side, exploration, replay, evaluation.
+"""Deep Q-learning with the world: steps, remembers, learns, and plays fresh episodes at the end.
 
-run = train(partial(gymnasium.make, "CartPole-v1"), Settings(), steps=50_000, seed=0)
-run.curve.means, run.kept.mean()              # greedy returns on the way; 100 episodes of the policy kept
+run = trained("CartPole-v1", seed=0, settings=Settings())
+run.evaluation                       # (100,) returns of the policy after the last step
 
-Environments that end are reset by the step after (Gymnasium ≥ 1.0, "next step" autoreset). That step leads from the end
-of one episode to the start of another and its action does nothing: it counts as a step and is not learned from.
+N environments step side by side and reset themselves on the step after an episode's last; that step is no transition
+and is not learned from. What an episode ended in is kept as it was seen.
 """
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.spaces import Discrete
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lab.dqn_learner import Learner, Settings
-from lab.replay import Floats, PrioritisedReplay, Replay, Transitions
+from lab.replay import PrioritisedReplay, Replay, Transitions
+from lab.runs import Counter, Episode, Run, judged, prepared, side_by_side
 from lab.schedules import linear
-from lab.seeds import CHECKING, DRAWING, EVALUATING, TRAINING, Seeds, seeds
+from lab.seeds import DRAWING, TRAINING, Seeds, seeds
 from rlhf.errors import UserError
-
-Make = Callable[[], gymnasium.Env]
-LONGEST = 10_000
-"""Steps after which an episode is evaluated no further, for tasks without a time limit."""
+from rlhf.stopwatch import now
 
 
-class Curve(NamedTuple):
-    """What the greedy policy reached while it learned."""
+@dataclass(frozen=True)
+class Training:
+    """How it went."""
 
-    steps: list[int]
-    """Steps made before each check."""
-    means: list[float]
-    """Mean return of its episodes."""
-
-
-class Run(NamedTuple):
-    """One training."""
-
-    curve: Curve
-    kept_at: int
-    """Steps made when the policy that did best in a check was kept; the later one, where two are as good."""
-    kept: Floats
-    """(episodes,): its returns on fresh seeds."""
-    last: Floats
-    """(episodes,): those of the policy after the last step, on the same seeds."""
+    learner: Learner
+    episodes: list[Episode]
+    """With exploration."""
 
 
-def train(make: Make, settings: Settings, steps: int, seed: int, checks: int = 20, episodes: int = 100) -> Run:
-    """Learn, check the greedy policy on the way, keep the best, evaluate it on seeds never used before.
+def trained(task: str, seed: int, settings: Settings, episodes: int = 100) -> Run:
+    """Train, then evaluate the policy after the last step.
 
     Args:
-        make: makes an environment; its observations are numbers (Box), its actions Discrete.
-        settings: of the learning.
-        steps: of all environments together, rounded down to what they make side by side; at least `checks`.
+        task: an environment of Gymnasium.
         seed: of everything random.
-        checks: how often the policy is checked, in tenths of `episodes`, at equal distances, at the end too.
+        settings: of the learning.
         episodes: of the evaluation.
 
     Raises:
-        UserError: the environment's spaces are of another kind.
+        UserError: no such environment, or its spaces are of another kind.
     """
-    steps -= steps % settings.environments
-    with _one_thread(), Collector(make, settings.environments, seeds(seed, TRAINING)) as world:
-        learner = Learner(world.observation_size, world.actions, settings, seed)
-        memory = _memory(settings, world.observation_shape, steps)
-        curve, best = Curve([], []), -np.inf
-        for done in learn(learner, memory, world, steps, np.random.default_rng([seed, DRAWING])):
-            if done * checks // steps > len(curve.steps):
-                fresh = seeds(seed, CHECKING, done)(max(episodes // 10, 1))
-                curve.steps.append(done)
-                curve.means.append(float(evaluate(make, learner, fresh).mean()))
-                if curve.means[-1] >= best:
-                    best, kept_at, kept = curve.means[-1], done, copy.deepcopy(learner)
-        fresh = seeds(seed, EVALUATING)(episodes)
-        return Run(curve, kept_at, evaluate(make, kept, fresh), evaluate(make, learner, fresh))
+    with _one_thread():
+        began = now()
+        training = train(side_by_side(task, settings.environments), settings, seed)
+        return judged(training.learner, task, seed, episodes, training.episodes, settings.steps, now() - began)
 
 
-def evaluate(make: Make, learner: Learner, seeds: Seeds) -> Floats:
-    """Returns (episodes,) of the greedy policy, an episode for each seed, all side by side."""
-    envs = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
-    returns, running = np.zeros(len(seeds)), np.ones(len(seeds), np.bool_)
-    observations, _ = envs.reset(seed=seeds)
-    for _ in range(LONGEST):
-        observations, rewards, terminated, truncated, _ = envs.step(learner.act(np.asarray(observations, np.float32)))
-        returns += rewards * running
-        running &= ~(terminated | truncated)
-        if not running.any():
-            break
-    envs.close()
-    return returns.astype(np.float32)
+def check(task: str, settings: Settings) -> None:
+    """Refuse what cannot be learned, before anything is trained. Raises `UserError` as `trained`."""
+    with closing(side_by_side(task, settings.environments)) as environments:
+        Collector(environments, [None] * settings.environments)
 
 
-def learn(
-    learner: Learner, memory: Replay, world: "Collector", steps: int, generator: np.random.Generator
-) -> Iterator[int]:
-    """Step, remember, learn; yields the steps made, after each step of all environments and what is learned from it."""
-    settings = learner.settings
+def train(environments: VectorEnv, settings: Settings, seed: int) -> Training:
+    """Learn from `settings.steps` steps of all environments together.
+
+    Args:
+        environments: `settings.environments` of them; observations are numbers, actions Discrete.
+        settings: of the learning.
+        seed: of everything random.
+    """
+    world = Collector(environments, seeds(seed, TRAINING)(environments.num_envs))
+    learner = Learner(world.observation_size, world.actions, settings, seed)
+    learn(learner, new_memory(settings, world.observation_size), world, np.random.default_rng([seed, DRAWING]))
+    return Training(learner, world.counter.episodes)
+
+
+def learn(learner: Learner, memory: Replay, world: "Collector", generator: np.random.Generator) -> None:
+    """Step all environments, remember, learn from what is remembered; again and again."""
+    settings, environments = learner.settings, world.environments
     exploration = linear(1.0, settings.final_exploration, settings.exploration_fraction)
     learning_rate = linear(settings.learning_rate, settings.final_learning_rate)
     beta = linear(settings.beta, 1.0)
     rounds = 0
-    for done in range(settings.environments, steps + 1, settings.environments):
-        progress = done / steps
-        random = generator.random(settings.environments) < (exploration(progress) if done > settings.warmup else 1.0)
-        chance = generator.integers(world.actions, size=settings.environments)
-        memory.add(world.step(np.where(random, chance, learner.act(world.observations))))
+    for done in range(environments, settings.steps + 1, environments):
+        progress = done / settings.steps
+        random = generator.random(environments) < (exploration(progress) if done > settings.warmup else 1.0)
+        chance = generator.integers(world.actions, size=environments)
+        memory.add(world.step(np.where(random, chance, learner.best(world.observations))))
         if done // settings.train_every > rounds:
             rounds = done // settings.train_every
             if done > settings.warmup:
-                for _ in range(settings.updates):
+                for _ in range(max(1, round(settings.replay_ratio * settings.train_every))):
                     sample = memory.sample(settings.batch, generator, beta(progress))
                     memory.reprioritise(sample.slots, learner.update(sample, learning_rate(progress)))
-        yield done
 
 
-def _memory(settings: Settings, observation_shape: tuple[int, ...], steps: int) -> Replay:
-    capacity = max(min(settings.capacity, steps), settings.environments)
+def new_memory(settings: Settings, observation_size: int) -> Replay:
+    """As the settings want it; no larger than training can fill."""
+    capacity = max(min(settings.capacity, settings.steps), settings.environments)
     if settings.prioritised:
-        return PrioritisedReplay(capacity, observation_shape, settings.alpha)
-    return Replay(capacity, observation_shape)
+        return PrioritisedReplay(capacity, (observation_size,), settings.alpha)
+    return Replay(capacity, (observation_size,))
 
 
 class Collector:
-    """Environments side by side that give transitions, without the steps that only reset."""
+    """Environments side by side that give transitions, without the steps that only reset.
 
-    def __init__(self, make: Make, count: int, seeds: Callable[[int], Seeds]) -> None:
-        self._envs = SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.NEXT_STEP)
-        seen, done = self._envs.single_observation_space, self._envs.single_action_space
-        if not (isinstance(seen, spaces.Box) and isinstance(done, spaces.Discrete) and done.start == 0):
-            raise UserError("DQN cannot learn here.", expected="Box observations, Discrete actions from 0",
-                            found=f"{seen} and {done}", remedy="choose another --environment")  # fmt: skip
-        self.observation_shape = seen.shape
-        self.observation_size = int(np.prod(seen.shape))
-        self.actions = int(done.n)
-        self.observations = np.asarray(self._envs.reset(seed=seeds(count))[0], np.float32)
-        self._resetting = np.zeros(count, np.bool_)
+    Args:
+        environments: N of them.
+        seed: of their first states.
 
-    def __enter__(self) -> "Collector":
-        return self
+    Raises:
+        UserError: their spaces are of another kind, or they reset themselves in another way.
+    """
 
-    def __exit__(self, *_: object) -> None:
-        self._envs.close()
+    def __init__(self, environments: VectorEnv, seed: Seeds) -> None:
+        self._environments = prepared(environments)
+        actions, shape = environments.single_action_space, self._environments.single_observation_space.shape
+        if not (isinstance(actions, Discrete) and actions.start == 0):
+            raise UserError("DQN cannot act in this environment.", expected="actions Discrete(n) from 0",
+                            found=str(actions), remedy="choose another --environment")  # fmt: skip
+        assert shape is not None
+        self.environments, self.observation_size, self.actions = environments.num_envs, shape[0], int(actions.n)
+        self.observations = np.asarray(self._environments.reset(seed=seed)[0], np.float32)  # type: ignore[arg-type]
+        self.counter = Counter(self.environments)
+        self._resetting = np.zeros(self.environments, np.bool_)
 
     def step(self, actions: NDArray[np.int64]) -> Transitions:
-        """Do actions (environments,); the transitions to learn from, none of an environment that was only reset."""
-        following, rewards, terminated, truncated, _ = self._envs.step(actions)
+        """Do actions (N,); the transitions to learn from, none of an environment that was only reset."""
+        following, rewards, terminated, truncated, _ = self._environments.step(actions)
         before, self.observations = self.observations, np.asarray(following, np.float32)
         real = ~self._resetting
         self._resetting = terminated | truncated
+        self.counter.count(rewards, self._resetting)
         return Transitions(
             before[real], actions[real], rewards[real].astype(np.float32), self.observations[real], terminated[real]
         )

@@ -146,8 +146,6 @@ def cliff(experiment: Experiment, arguments: Arguments, learned: dict[str, Learn
     for name, wanted in PUBLISHED.items():
         experiment.claim(f"cliff walking, {name}, mean return of {which}", float(late(learned[name]).mean()), wanted,
                          f"{BOOK}, example 6.6; an independent implementation")  # fmt: skip
-        experiment.claim(f"{STOCK_CLIFF} of Gymnasium, {name}, the same", float(late(stock[name]).mean()), wanted,
-                         f"{BOOK}, example 6.6; an independent implementation")  # fmt: skip
     world = GridWorld(gridworld.CLIFFS)
     paths = [greedy_return(world.model, q, world.grid.starts[0]) for q in learned["Q-learning"].q]
     experiment.claim("cliff walking, Q-learning, greedy paths that return −13", paths.count(-13.0),
@@ -232,9 +230,10 @@ def lake(experiment: Experiment, learned: dict[str, Learned]) -> None:
     model = model_of(gymnasium.make(LAKE))
     values = {name: [float(solve(model, greedy(q), 0.99)[0]) for q in one.q] for name, one in learned.items()}
     experiment.results["FrozenLake, V(0) of the greedy policies, γ = 0.99"] = values
-    experiment.claim("FrozenLake-v1, Q-learning, ε linear from 1 to 0.01, mean V(0) of the greedy policies",
-                     float(np.mean(values["linear 1 to 0.01"])), at_least(0.95 * 0.54203),
-                     "at least 95% of the best, by value iteration", "best: 0.54203")  # fmt: skip
+    for name, reached in values.items():
+        experiment.claim(f"FrozenLake-v1, Q-learning, ε {name}, mean V(0) of the greedy policies",
+                         float(np.mean(reached)), at_least(0.95 * 0.54203),
+                         "at least 95% of the best, by value iteration", "best: 0.54203")  # fmt: skip
     curves = {name: one.returns for name, one in learned.items()}
     title = "FrozenLake: Q-learning under schedules of ε"
     experiment.figure(

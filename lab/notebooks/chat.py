@@ -25,7 +25,7 @@ import numpy as np
 
 from lab.chat import Arguments, acting, examples, figure, known, language_model, learn, measure, settings, worlds
 from lab.drawing import lines
-from lab.ppo.runs import means
+from lab.runs import means
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
 ARGUMENTS = (

@@ -19,23 +19,19 @@
 
 # %%
 import os
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from IPython.display import display
 
-from lab.dqn import VARIANTS, Arguments, endings, panels, runs
+from lab.dqn import Arguments, learned, studied
 from lab.dqn_learner import Settings
-from lab.drawing import lines
 from lab.replay import PrioritisedReplay, Transitions
+from lab.run_figures import curves, evaluations
+from lab.runs import mean_returns
+from lab.study import sensitivity
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
-if SHORT:
-    small = Settings(hidden=(16,), environments=2, warmup=100, train_every=40, updates=4)
-    ARGUMENTS = Arguments(steps=400, seeds=1, checks=2, episodes=10, workers=1, dqn=small)
-else:
-    ARGUMENTS = Arguments()
+few = Settings(steps=400, hidden=(16,), environments=2, warmup=100, train_every=40, replay_ratio=0.1)
+ARGUMENTS = Arguments(seeds=1, episodes=10, workers=1, dqn=few) if SHORT else Arguments()
 
 # %% [markdown]
 # ## The maths
@@ -80,66 +76,31 @@ for slot in range(4):
 # %% [markdown]
 # ## Four variants
 #
-# Each on every seed, at the same settings. The curve is the greedy policy's return in checks on the way: mean over
-# seeds, band from the worst seed to the best.
+# Each on every seed, at the same settings. The curve is the return of the training episodes, exploration and all: the
+# median of the seeds, and from the worst to the best.
 
 # %%
-names: list[str] = list(ARGUMENTS.variants)
-series = dict(
-    zip(names, runs(ARGUMENTS, [replace(ARGUMENTS.dqn, **VARIANTS[n]) for n in ARGUMENTS.variants], "DQN"), strict=True)
-)
-panels(series, "CartPole-v1: mean, worst and best seed")
+runs = learned(ARGUMENTS)
+asked = dict.fromkeys(runs, 475.0)
+curves(runs, asked, "DQN on CartPole-v1 while it learns").show()
 
 # %% [markdown]
 # ## Results
 #
-# What each seed ends with, over 100 episodes whose seeds neither training nor checks have used: the policy that did
-# best in a check, and the policy after the last step. Where the two differ, training unlearned what it had learned.
-# The policy kept is chosen by episodes of its own, so its return is no maximum over the evaluation.
+# What each seed ends with: the policy after the last step plays 100 episodes whose seeds training has not used. Nothing
+# is chosen on the way, neither a policy nor a seed.
 
 # %%
-endings(series, 475.0, "CartPole-v1: a dot for each seed")
+evaluations(runs, asked, "DQN on CartPole-v1 without exploration, after training").show()
 
 # %%
-for name, several in series.items():
-    kept, last = ([float(getattr(one, part).mean()) for one in several] for part in ("kept", "last"))
-    print(f"{name:24} kept {np.round(kept, 1)}  last {np.round(last, 1)}")
+for name, of in runs.items():
+    print(f"{name:24}{np.round(mean_returns(of), 1)}")
 
 # %% [markdown]
 # ## What it is sensitive to
 #
-# One setting is changed at a time, on two seeds; the rest stays at the default. A point is the mean of the greedy
-# policy's returns over the second half of the checks: a policy that is good once and then lost again counts little.
+# Double DQN with one setting changed at a time, two seeds each.
 
 # %%
-SWEEPS: dict[str, tuple[Any, ...]] = {
-    "learning_rate": (1e-4, 3e-4, 1e-3, 3e-3),
-    "target_rate": (0.003, 0.01, 0.03, 0.1),
-    "huber": (1.0, 10.0, 100.0),
-    "final_learning_rate": (0.0, 1e-4, 5e-4),
-}
-if SHORT:
-    SWEEPS = {name: values[:2] for name, values in SWEEPS.items()}
-few = replace(ARGUMENTS, seeds=1 if SHORT else 2)
-
-
-def late(several: list) -> float:
-    """Mean return over the second half of the checks and over seeds."""
-    return float(np.mean([one.curve.means[len(one.curve.means) // 2 :] for one in several]))
-
-
-def sweep(name: str) -> tuple[list[float], list[float]]:
-    """Values of a setting, and how well each did."""
-    changes: list[dict[str, Any]] = [{name: value} for value in SWEEPS[name]]
-    done = runs(few, [replace(ARGUMENTS.dqn, **change) for change in changes], name)
-    return list(SWEEPS[name]), [late(several) for several in done]
-
-
-swept = {name: sweep(name) for name in SWEEPS}
-
-# %%
-for name, points in swept.items():
-    figure = lines({name: points}, name, "Return, second half of training", f"CartPole-v1: {name}")
-    figure.update_traces(mode="lines+markers").update_xaxes(type="linear" if 0 in points[0] else "log")
-    figure.update_layout(showlegend=False).update_yaxes(rangemode="tozero")
-    display(figure)
+sensitivity(studied(ARGUMENTS), "CartPole-v1").show()

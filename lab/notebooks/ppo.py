@@ -27,10 +27,10 @@ import gymnasium
 import numpy as np
 import torch
 
-from lab.ppo import figures
-from lab.ppo.command import Arguments, learned, studied
+from lab.ppo.command import ASKED, STUDIED, Arguments, learned, studied
 from lab.ppo.settings import TASKS
-from lab.ppo.study import STUDIED
+from lab.run_figures import curves, evaluations
+from lab.study import sensitivity
 from rlhf.ppo_math import Ends, generalized_advantages, policy_loss
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
@@ -116,10 +116,10 @@ for task, of in runs.items():
           f"published: {TASKS[task].published}")  # fmt: skip
 
 # %%
-figures.curves(runs).show()
+curves(runs, ASKED, "PPO while it learns").show()
 
 # %%
-figures.evaluations(runs).show()
+evaluations(runs, ASKED, "PPO without exploration, after training").show()
 
 # %% [markdown]
 # ## Sensitivity
@@ -130,7 +130,7 @@ figures.evaluations(runs).show()
 
 # %%
 found = studied(SETTINGS)
-figures.sensitivity(found, STUDIED).show()
+sensitivity(found, STUDIED).show()
 
 # %% [markdown]
 # - **Learning rate.** The one that matters most. A third of the usual one is too slow for 40,000 steps; three times as

@@ -16,16 +16,31 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-import numpy as np
 from tyro.conf import UseAppendAction
 
 from lab.experiment import Experiment, Options, need
 from lab.parallel import spread
-from lab.ppo import figures
-from lab.ppo.runs import POINTS, Run, check, trained
+from lab.ppo.runs import check, trained
 from lab.ppo.settings import TASKS, Settings, changed, usual
-from lab.ppo.study import SEEDS, STEPS, STUDIED, SWEPT, Swept, outcomes, sweep
+from lab.run_figures import SIZE, curves, evaluations
+from lab.runs import POINTS, Run, mean_returns
+from lab.study import SIZE as STUDY_SIZE
+from lab.study import Swept, outcomes, sensitivity, sweep
 from rlhf.assignments import assignment
+
+STUDIED = "CartPole-v1"
+"""The task whose settings are changed."""
+STUDY_STEPS = 40_000
+"""Of each training of the study: fewer than the task has, so that what is slower shows."""
+STUDY_SEEDS = 3
+SWEPT: dict[str, list[float]] = {
+    "learning_rate": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
+    "clip": [0.02, 0.05, 0.1, 0.2, 0.5, 1.0],
+    "lam": [0.0, 0.5, 0.8, 0.9, 0.95, 1.0],
+}
+"""Setting → what it is given in turn; each list holds what CartPole's settings have."""
+ASKED = {name: task.wanted.low for name, task in TASKS.items()}
+"""Task → the mean return that must be reached."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class Arguments(Options):
 
     def study_steps(self) -> int:
         """Of each training of the study."""
-        return max(1, round(STEPS * self.share))
+        return max(1, round(STUDY_STEPS * self.share))
 
     def unclaimed(self, task: str) -> str | None:
         """Why nothing is claimed of a task; None: it is."""
@@ -84,8 +99,8 @@ def main(arguments: Arguments) -> None:
         for task, of in runs.items():
             record(experiment, task, arguments, of)
         log(experiment, runs)
-        experiment.figure("curves", figures.curves(runs), figures.SIZE)
-        experiment.figure("evaluations", figures.evaluations(runs), figures.SIZE)
+        experiment.figure("curves", curves(runs, ASKED, "PPO while it learns"), SIZE)
+        experiment.figure("evaluations", evaluations(runs, ASKED, "PPO without exploration, after training"), SIZE)
         if arguments.study and STUDIED in arguments.tasks and not arguments.changes():
             study(experiment, arguments)
 
@@ -120,11 +135,6 @@ def claim(experiment: Experiment, task: str, runs: list[Run]) -> None:
         experiment.claim(what, measured, wanted.wanted, wanted.source, wanted.published)
 
 
-def mean_returns(runs: list[Run]) -> list[float]:
-    """Of each seed's evaluation."""
-    return [float(np.mean(run.evaluation)) for run in runs]
-
-
 def log(experiment: Experiment, runs: dict[str, list[Run]]) -> None:
     """The curves' points, one after the other; tasks have theirs at different numbers of steps."""
     for point in range(POINTS):
@@ -138,11 +148,11 @@ def study(experiment: Experiment, arguments: Arguments) -> None:
     """How much the settings matter: its numbers and its figure."""
     found = studied(arguments)
     experiment.results["study"] = {"task": STUDIED, "steps": arguments.study_steps(), "outcomes": outcomes(found)}
-    experiment.figure("study", figures.sensitivity(found, STUDIED), figures.STUDY_SIZE)
+    experiment.figure("study", sensitivity(found, STUDIED), STUDY_SIZE)
 
 
 def studied(arguments: Arguments) -> Swept:
     """CartPole with one setting changed at a time, on fewer seeds."""
-    seeds = range(arguments.seed, arguments.seed + min(arguments.seeds, SEEDS))
-    changes = {"steps": arguments.study_steps()}
-    return sweep(STUDIED, SWEPT, seeds, changes, arguments.episodes, arguments.workers)
+    seeds = range(arguments.seed, arguments.seed + min(arguments.seeds, STUDY_SEEDS))
+    settings = replace(usual(STUDIED), steps=arguments.study_steps())
+    return sweep(trained, STUDIED, settings, SWEPT, seeds, arguments.episodes, arguments.workers)

@@ -20,8 +20,9 @@ from lab.ppo.actor import Actor
 from lab.ppo.adam import Adam
 from lab.ppo.normalise import Observations, Rewards
 from lab.ppo.policy import Policy
-from lab.ppo.rollout import Collector, Episode, Rollout, prepared
+from lab.ppo.rollout import Collector, Rollout
 from lab.ppo.settings import COURSES, Settings
+from lab.runs import Episode, prepared
 from lab.seeds import TRAINING, seeds
 from rlhf.ppo_math import ClippedLoss, Ends, generalized_advantages, policy_loss, value_loss, whiten
 
@@ -188,5 +189,6 @@ def train(
         paid = rewards.scaled(rollout.rewards, rollout.mask) if rewards else rollout.rewards
         learner.update(rollout, paid, done / updates)
         if tell:
-            tell(collector.steps, learner.figures)
-    return Training(Agent(policy, observations, actor), collector.episodes, collector.steps - collector.resets)
+            tell(collector.counter.steps, learner.figures)
+    counted = collector.counter
+    return Training(Agent(policy, observations, actor), counted.episodes, counted.steps - collector.resets)

@@ -11,16 +11,14 @@ episode ended, whose value stands for what an episode that was cut short would s
 from typing import NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers.vector import FlattenObservation
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lab.ppo.actor import Actor
 from lab.ppo.normalise import Observations
 from lab.ppo.settings import Settings
+from lab.runs import Counter
 from lab.seeds import Seeds
-from rlhf.errors import UserError
 
 
 class Rollout(NamedTuple):
@@ -40,15 +38,6 @@ class Rollout(NamedTuple):
     """(T, N), False where the step only reset the environment."""
 
 
-class Episode(NamedTuple):
-    """One that ended while collecting."""
-
-    step: int
-    """Of all environments together, when it ended."""
-    reward: float
-    """Undiscounted sum."""
-
-
 class Collector:
     """Steps environments.
 
@@ -60,9 +49,8 @@ class Collector:
         seed: of the environments, or one for each.
 
     Attributes:
-        steps: so far, of all environments together, resets included.
-        resets: among them.
-        episodes: those that ended.
+        counter: of steps and episodes so far.
+        resets: among the steps.
     """
 
     def __init__(
@@ -76,10 +64,9 @@ class Collector:
         self._environments, self._actor, self._observations = environments, actor, observations
         self._now, _ = environments.reset(seed=seed)  # type: ignore[arg-type]  # vectors take lists, too
         self._over = np.zeros(environments.num_envs, bool)
-        self._sums = np.zeros(environments.num_envs)
+        self.counter = Counter(environments.num_envs)
         self._rollout = _empty(environments, settings.horizon)
-        self.steps = self.resets = 0
-        self.episodes: list[Episode] = []
+        self.resets = 0
 
     def collect(self) -> Rollout:
         """As many steps of each environment as the horizon has."""
@@ -93,35 +80,10 @@ class Collector:
             kept.rewards[t] = rewards
             np.logical_not(terminated, out=kept.continues[t])
             self._over = terminated | truncated
-            self._count(rewards)
+            self.counter.count(rewards, self._over)
         kept.observations[-1] = seen(self._now)
         self.resets += int((~kept.mask).sum())
         return kept
-
-    def _count(self, rewards: NDArray) -> None:
-        self._sums += rewards
-        self.steps += len(rewards)
-        if self._over.any():
-            self.episodes += [Episode(self.steps, float(reward)) for reward in self._sums[self._over]]
-            self._sums[self._over] = 0
-
-
-def prepared(environments: VectorEnv) -> VectorEnv:
-    """The environments, with observations of one axis.
-
-    Raises:
-        UserError: they reset themselves in another way than on the step after an episode's last, or show what cannot
-            be laid out as numbers.
-    """
-    mode = environments.metadata.get("autoreset_mode")
-    if mode != AutoresetMode.NEXT_STEP:
-        raise UserError("The environments reset themselves in a way that PPO does not know.",
-                        expected="metadata['autoreset_mode'] AutoresetMode.NEXT_STEP", found=str(mode))  # fmt: skip
-    space = environments.single_observation_space
-    if not space.is_np_flattenable:
-        raise UserError("PPO cannot see in this environment.", expected="observations of a fixed number of numbers",
-                        found=str(space))  # fmt: skip
-    return environments if isinstance(space, Box) and len(space.shape) == 1 else FlattenObservation(environments)
 
 
 def _empty(environments: VectorEnv, horizon: int) -> Rollout:

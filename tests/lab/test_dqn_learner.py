@@ -98,7 +98,7 @@ def test_the_target_follows_part_of_the_way() -> None:
 
 def test_acts_greedily() -> None:
     learner = linear_learner()
-    assert learner.act(np.array([[1, 0], [-1, 0]], np.float32)).tolist() == [1, 0]
+    assert learner.best(np.array([[1, 0], [-1, 0]], np.float32)).tolist() == [1, 0]
 
 
 def test_first_weights_follow_the_seed_and_move_no_other_random_number() -> None:
@@ -117,7 +117,8 @@ def test_first_weights_follow_the_seed_and_move_no_other_random_number() -> None
         (dict(learning_rate=0.0), "--dqn.learning-rate"),
         (dict(final_learning_rate=-1.0), "--dqn.final-learning-rate"),
         (dict(batch=0), "--dqn.batch"),
-        (dict(updates=0), "--dqn.updates"),
+        (dict(replay_ratio=0.0), "--dqn.replay-ratio"),
+        (dict(steps=0), "--dqn.steps"),
         (dict(capacity=3, environments=4), "--dqn.capacity"),
         (dict(hidden=(64, 0)), "--dqn.hidden"),
         (dict(exploration_fraction=0.0), "--dqn.exploration-fraction"),

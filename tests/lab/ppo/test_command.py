@@ -10,10 +10,9 @@ import pytest
 import tyro
 
 from lab.experiment import Experiment
-from lab.ppo.command import Arguments, claim, main
-from lab.ppo.runs import Run
+from lab.ppo.command import SWEPT, Arguments, claim, main
 from lab.ppo.settings import TASKS
-from lab.ppo.study import SWEPT
+from lab.runs import Run
 from rlhf.errors import UserError
 
 

@@ -8,13 +8,12 @@ import torch
 from gymnasium.spaces import Discrete, MultiBinary
 from gymnasium.vector import AutoresetMode
 
-from lab.ppo.evaluation import evaluate
 from lab.ppo.learner import Batch, train
 from lab.ppo.policy import Policy
-from lab.ppo.rollout import prepared
 from lab.ppo.settings import Settings
+from lab.runs import evaluate, prepared
 from rlhf.errors import UserError
-from tests.lab.ppo.worlds import ContinuousIdentity, Identity, Pays, side_by_side
+from tests.lab.worlds import ContinuousIdentity, Identity, Pays, side_by_side
 
 QUICK = Settings(steps=6_000, environments=4, horizon=64, batch=64, epochs=4, gamma=0.0, learning_rate=3e-3,
                  hidden=(32,))  # fmt: skip

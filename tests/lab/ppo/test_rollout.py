@@ -5,9 +5,10 @@ import numpy as np
 from lab.ppo.actor import Actor
 from lab.ppo.normalise import Observations
 from lab.ppo.policy import Policy
-from lab.ppo.rollout import Collector, Episode
+from lab.ppo.rollout import Collector
 from lab.ppo.settings import Settings
-from tests.lab.ppo.worlds import Pays, side_by_side
+from lab.runs import Episode
+from tests.lab.worlds import Pays, side_by_side
 
 SETTINGS = Settings(environments=2, horizon=8, hidden=(4,))
 
@@ -40,5 +41,5 @@ def test_observations_are_those_that_were_acted_on_and_the_next_rollout_goes_on_
 def test_steps_resets_and_episodes_are_counted():
     worlds = collector()
     worlds.collect()
-    assert (worlds.steps, worlds.resets) == (16, 4)
-    assert worlds.episodes == [Episode(6, 6.0)] * 2 + [Episode(14, 6.0)] * 2
+    assert (worlds.counter.steps, worlds.resets) == (16, 4)
+    assert worlds.counter.episodes == [Episode(6, 6.0)] * 2 + [Episode(14, 6.0)] * 2

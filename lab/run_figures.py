@@ -1,0 +1,84 @@
+"""Figures of trainings: how returns grew while learning, and what each seed ended with.
+
+A panel for each task or variant.
+
+curves({"CartPole-v1": runs}, {"CartPole-v1": 475.0}, "PPO while it learns")
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lab.drawing import PALETTE, grid
+from lab.runs import Run
+
+SIZE = (960, 680)
+"""Of four panels, in pixels."""
+Runs = Mapping[str, Sequence[Run]]
+"""Panel → one run for each seed."""
+
+
+def curves(runs: Runs, asked: Mapping[str, float], title: str) -> go.Figure:
+    """Training returns: the median of the seeds, and from the worst to the best of them.
+
+    Args:
+        runs: one panel for each.
+        asked: panel → what had to be reached, drawn as a line; panels that are not named have none.
+        title: of the whole.
+    """
+    figure = _panels(runs, "Steps", "Training return")
+    for place, of in zip(_places(runs), runs.values(), strict=True):
+        every = np.array([run.curve for run in of], float)
+        there = ~np.isnan(every).any(0)
+        xs, every, first = np.array(of[0].steps)[there], every[:, there], place == (1, 1)
+        around = dict(x=[*xs, *xs[::-1]], y=[*every.max(0), *every.min(0)[::-1]], mode="lines", line_width=0)
+        figure.add_scatter(
+            **around, fill="toself", fillcolor=PALETTE[0], opacity=0.2, name="worst to best seed", hoverinfo="skip",
+            legendgroup="band", showlegend=first, row=place[0], col=place[1],
+        )  # fmt: skip
+        figure.add_scatter(
+            x=xs, y=np.median(every, 0), mode="lines", line_color=PALETTE[0], name="median of the seeds",
+            legendgroup="median", showlegend=first, row=place[0], col=place[1],
+        )  # fmt: skip
+    return _with_bars(figure, runs, asked, title)
+
+
+def evaluations(runs: Runs, asked: Mapping[str, float], title: str) -> go.Figure:
+    """Evaluation returns of each seed: mean, and one standard deviation of the episodes to both sides.
+
+    Args: as `curves`.
+    """
+    figure = _panels(runs, "Seed", "Evaluation return")
+    for place, of in zip(_places(runs), runs.values(), strict=True):
+        returns = [np.array(run.evaluation) for run in of]
+        figure.add_scatter(
+            x=[str(run.seed) for run in of], y=[each.mean() for each in returns], mode="markers", marker_size=9,
+            error_y=dict(type="data", array=[each.std() for each in returns]), marker_color=PALETTE[0],
+            name="mean ± deviation of episodes", showlegend=place == (1, 1), row=place[0], col=place[1],
+        )  # fmt: skip
+        figure.update_xaxes(type="category", row=place[0], col=place[1])
+    return _with_bars(figure, runs, asked, title)
+
+
+def _places(runs: Runs) -> list[tuple[int, int]]:
+    """Row and column of each task's panel."""
+    return [(number // 2 + 1, number % 2 + 1) for number in range(len(runs))]
+
+
+def _panels(runs: Runs, x: str, y: str) -> go.Figure:
+    columns = min(2, len(runs))
+    figure = grid(-(-len(runs) // columns), columns, list(runs), vertical_spacing=0.14, horizontal_spacing=0.12)
+    for row, column in _places(runs)[-columns:]:
+        figure.update_xaxes(title_text=x, row=row, col=column)
+    return figure.update_yaxes(title_text=y, col=1)
+
+
+def _with_bars(figure: go.Figure, runs: Runs, asked: Mapping[str, float], title: str) -> go.Figure:
+    """What had to be reached, where something had to, as dashed lines; a legend below all."""
+    for (row, column), name in zip(_places(runs), runs, strict=True):
+        if name in asked:
+            figure.add_hline(asked[name], line_dash="dash", line_color=PALETTE[1], row=row, col=column)
+    if asked:
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
+    return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.12, x=0.5, xanchor="center"))
