@@ -42,6 +42,7 @@ test: lint      ## lint, types, all tests
 lab: $(VENV)/.installed-lab         ## every experiment of the lab, in full, into docs/results/lab
 	for name in bandits tabular dqn ppo chat; do \
 		$(BIN)/python -m lab.$$name --out docs/results/lab || exit; done
+	$(BIN)/python -m benchmarks.lab_vs_sb3 --out docs/results/lab
 	$(BIN)/python -m lab.report
 
 $(VENV)/.installed-lab: requirements-lab.txt $(VENV)/.installed
