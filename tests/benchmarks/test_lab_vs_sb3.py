@@ -16,9 +16,9 @@ from benchmarks import lab_vs_sb3
 from benchmarks.lab_vs_sb3 import Arguments, Round, as_sb3, claim, lab, main, sb3, summary, their_worlds, timed
 from lab.experiment import Experiment
 from lab.ppo.learner import Learner
-from lab.ppo.runs import environments
 from lab.ppo.settings import TASKS
 from lab.report import tables
+from lab.runs import side_by_side
 from rlhf.errors import UserError
 
 FEW = replace(TASKS["CartPole-v1"].settings, steps=256, environments=2, horizon=32, batch=32, epochs=1)
@@ -69,7 +69,7 @@ def test_both_train_in_environments_with_the_same_seeds_and_wrappers(monkeypatch
         return keep
 
     settings = replace(FEW, normalise=TASKS[task].settings.normalise)
-    monkeypatch.setattr(lab_vs_sb3, "environments", kept(environments))
+    monkeypatch.setattr(lab_vs_sb3, "side_by_side", kept(side_by_side))
     monkeypatch.setattr(lab_vs_sb3, "their_worlds", kept(their_worlds))
     lab(task, settings, seed=3)
     sb3(task, settings, seed=3)
