@@ -12,7 +12,7 @@ beside the best single reply to everything. The held-out questions are other wor
 training questions ask for too (`known` in the results says how many), so this is no test of facts never met.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from lab.chat_model import small_model
 from lab.chat_words import best_constant, shared_words
-from lab.drawing import PALETTE, lines
+from lab.drawing import PALETTE, Points, lines
 from lab.experiment import Experiment, Options, at_least, command_line, need
 from lab.ppo.actor import Actor
 from lab.ppo.learner import Agent, Training, train
@@ -49,6 +49,10 @@ TEMPERATURE = 0.5
 trials on other questions, PPO improved the replies that it drew, but not the likeliest ones."""
 IMPOSSIBLE = -100.0
 """Logit of a token that no reply may have."""
+RATES = (1e-4, 1e-3, 1e-2)
+"""Learning rates that the study compares."""
+STUDY_STEPS = 100_000
+"""Tokens of each training of the study, at most."""
 LEAST_GAIN = 0.001
 """What the lower end of the interval of a gain must reach: more than the 0 of a policy that stays as it is."""
 LEAST_DISTINCT = 0.2
@@ -73,6 +77,8 @@ class Arguments(Options):
     """Vocabulary of the language model that is made."""
     language_steps: int = 300
     """Steps of its training."""
+    study: bool = True
+    """Afterwards, train with other learning rates, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -217,15 +223,36 @@ def examples(held_out: World, outcome: Outcome, count: int = 8) -> list[dict[str
              "after": after._asdict()} for prompt, before, after in rows]  # fmt: skip
 
 
-def figure(steps: list[int], curve: list[float | None], outcome: Outcome) -> go.Figure:
+def figure(learned: Points, outcome: Outcome) -> go.Figure:
     """The learning curve, and what the held-out replies were worth."""
-    there = [(step, mean) for step, mean in zip(steps, curve, strict=True) if mean is not None]
-    drawn = lines({"while it learns: tokens drawn, training questions": ([s for s, _ in there], [m for _, m in there])},
+    drawn = lines({"while it learns: tokens drawn, training questions": learned},
                   "Tokens", "Mean reward of a reply (F1)", "PPO from the language model on")  # fmt: skip
+    last = learned[0][-1] if learned[0] else 1
     names = {"before": "before: the language model", "after": "after PPO", "constant": "best constant reply"}
     for number, (name, rewards) in enumerate(outcome.rewards().items(), start=1):
-        drawn.add_scatter(x=[0, steps[-1]], y=[rewards.mean()] * 2, name=f"{names[name]}, held-out", mode="lines",
+        drawn.add_scatter(x=[0, last], y=[rewards.mean()] * 2, name=f"{names[name]}, held-out", mode="lines",
                           line=dict(color=PALETTE[number], dash="dash"))  # fmt: skip
+    return drawn.update_layout(legend=dict(orientation="h", y=-0.2), margin_b=110, yaxis_rangemode="tozero")
+
+
+def studied(training: World, of: Settings, seed: int) -> dict[float, Points]:
+    """Learning rate → the learning curve: tokens, mean rewards of replies as they are drawn, training questions."""
+    short = replace(of, steps=min(of.steps, STUDY_STEPS))
+    return {rate: curve(learn(training, replace(short, learning_rate=rate), seed), short.steps) for rate in RATES}
+
+
+def curve(training: Training, steps: int) -> Points:
+    """How rewards grew: tokens so far, and the mean reward of the replies that ended since the last point."""
+    points = np.linspace(0, steps, POINTS + 1).round().astype(int)[1:]
+    there = zip(points.tolist(), means(training.episodes, points), strict=True)
+    known = [(step, mean) for step, mean in there if mean is not None]
+    return [step for step, _ in known], [mean for _, mean in known]
+
+
+def sensitivity(curves: dict[float, Points]) -> go.Figure:
+    """The study's curves."""
+    series = {f"learning rate {rate:g}": points for rate, points in curves.items()}
+    drawn = lines(series, "Tokens", "Mean reward of a reply, training questions", "How far a step goes")
     return drawn.update_layout(legend=dict(orientation="h", y=-0.2), margin_b=110, yaxis_rangemode="tozero")
 
 
@@ -247,16 +274,19 @@ def main(arguments: Arguments) -> None:
         before = acting(language_model(both.training, of, arguments.seed), of)
         training = learn(both.training, of, arguments.seed, experiment)
         outcome = measure(both, before, training.agent)
-        points = np.linspace(0, of.steps, POINTS + 1).round().astype(int)[1:]
-        curve = means(training.episodes, points)
+        learned = curve(training, of.steps)
         experiment.results |= {
-            "settings": asdict(of), "steps": points.tolist(), "curve": curve,
+            "settings": asdict(of), "steps": learned[0], "curve": learned[1],
             "rewards": {name: float(rewards.mean()) for name, rewards in outcome.rewards().items()},
             "gains": {over: outcome.gain(over) for over in ("before", "constant")}, "distinct": outcome.distinct(),
             "constant": outcome.constant[0].text, "known": known(both), "examples": examples(both.held_out, outcome),
         }  # fmt: skip
         claim(experiment, outcome)
-        experiment.figure("curve", figure(points.tolist(), curve, outcome))
+        experiment.figure("curve", figure(learned, outcome))
+        if arguments.study:
+            curves = studied(both.training, of, arguments.seed)
+            experiment.results["study"] = {f"learning rate {rate:g}": points for rate, points in curves.items()}
+            experiment.figure("study", sensitivity(curves))
 
 
 if __name__ == "__main__":

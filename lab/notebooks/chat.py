@@ -19,13 +19,22 @@
 
 # %%
 import os
-from dataclasses import replace
 
-import numpy as np
-
-from lab.chat import Arguments, acting, examples, figure, known, language_model, learn, measure, settings, worlds
-from lab.drawing import lines
-from lab.runs import means
+from lab.chat import (
+    Arguments,
+    acting,
+    curve,
+    examples,
+    figure,
+    known,
+    language_model,
+    learn,
+    measure,
+    sensitivity,
+    settings,
+    studied,
+    worlds,
+)
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
 ARGUMENTS = (
@@ -80,11 +89,10 @@ training = learn(both.training, of, ARGUMENTS.seed)
 
 # %%
 outcome = measure(both, start, training.agent)
-points = np.linspace(0, of.steps, 26).round().astype(int)[1:]
 print({name: round(float(rewards.mean()), 3) for name, rewards in outcome.rewards().items()})
 print("gain over the language model", outcome.gain("before"), "over the best constant reply", outcome.gain("constant"))
 print("distinct replies", outcome.distinct(), "- the constant reply:", outcome.constant[0].text)
-figure(points.tolist(), means(training.episodes, points), outcome)
+figure(curve(training, of.steps), outcome)
 
 # %% [markdown]
 # What is replied to held-out questions, before and after:
@@ -100,15 +108,4 @@ for one in examples(both.held_out, outcome, 5):
 # How far each step goes. What the curves show are replies as they are drawn, to training questions.
 
 # %%
-rates = (0.0, 1e-3) if SHORT else (1e-4, 1e-3, 1e-2)
-curves = {}
-for rate in rates:
-    changed = replace(of, learning_rate=rate, steps=of.steps if SHORT else 100_000)
-    episodes = learn(both.training, changed, ARGUMENTS.seed).episodes
-    steps = np.linspace(0, changed.steps, 26).round().astype(int)[1:]
-    curve = means(episodes, steps)
-    curves[f"learning rate {rate:g}"] = [
-        (step, mean) for step, mean in zip(steps.tolist(), curve, strict=True) if mean is not None
-    ]
-lines({name: ([s for s, _ in curve], [m for _, m in curve]) for name, curve in curves.items()},
-      "Tokens", "Mean reward of a reply, training questions", "How far a step goes")  # fmt: skip
+sensitivity(studied(both.training, of, ARGUMENTS.seed))
