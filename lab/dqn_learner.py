@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tyro.conf import Suppress
 
 from lab.experiment import need
 from lab.replay import Floats, Sample
@@ -57,9 +58,9 @@ class Settings:
     """Part of the steps over which ε falls from 1 to its end."""
     final_exploration: float = 0.04
     """The end of ε, the part of actions at random."""
-    double: bool = True
+    double: Suppress[bool] = True
     """The network chooses the next action, the target network values it (van Hasselt et al. 2016). RL-Zoo: no."""
-    prioritised: bool = False
+    prioritised: Suppress[bool] = False
     """Replay what was estimated wrongly more often (Schaul et al. 2016)."""
     alpha: float = 0.6
     """How much priority counts: 0 not at all."""
@@ -77,7 +78,8 @@ class Settings:
             need(getattr(self, name) >= 1, f"dqn.{name}", "at least 1", getattr(self, name))
         need(self.replay_ratio > 0, "dqn.replay_ratio", "more than 0", self.replay_ratio)
         need(0 < self.target_rate <= 1, "dqn.target_rate", "more than 0, at most 1", self.target_rate)
-        need(self.warmup >= 0, "dqn.warmup", "at least 0", self.warmup)
+        need(0 <= self.warmup < self.steps, "dqn.warmup", f"at least 0, fewer than the {self.steps} steps", self.warmup)
+        need(self.steps >= self.environments, "dqn.steps", "a step of every environment", self.steps)
         need(self.capacity >= self.environments, "dqn.capacity", "a step of every environment", self.capacity)
         need(0 < self.exploration_fraction <= 1, "dqn.exploration_fraction", "more than 0, at most 1",
              self.exploration_fraction)  # fmt: skip

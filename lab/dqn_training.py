@@ -7,12 +7,10 @@ N environments step side by side and reset themselves on the step after an episo
 and is not learned from. What an episode ended in is kept as it was seen.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
@@ -47,10 +45,9 @@ def trained(task: str, seed: int, settings: Settings, episodes: int = 100) -> Ru
     Raises:
         UserError: no such environment, or its spaces are of another kind.
     """
-    with _one_thread():
-        began = now()
-        training = train(side_by_side(task, settings.environments), settings, seed)
-        return judged(training.learner, task, seed, episodes, training.episodes, settings.steps, now() - began)
+    began = now()
+    training = train(side_by_side(task, settings.environments), settings, seed)
+    return judged(training.learner, task, seed, episodes, training.episodes, settings.steps, now() - began)
 
 
 def check(task: str, settings: Settings) -> None:
@@ -85,12 +82,11 @@ def learn(learner: Learner, memory: Replay, world: "Collector", generator: np.ra
         random = generator.random(environments) < (exploration(progress) if done > settings.warmup else 1.0)
         chance = generator.integers(world.actions, size=environments)
         memory.add(world.step(np.where(random, chance, learner.best(world.observations))))
-        if done // settings.train_every > rounds:
-            rounds = done // settings.train_every
-            if done > settings.warmup:
-                for _ in range(max(1, round(settings.replay_ratio * settings.train_every))):
-                    sample = memory.sample(settings.batch, generator, beta(progress))
-                    memory.reprioritise(sample.slots, learner.update(sample, learning_rate(progress)))
+        due, rounds = done // settings.train_every - rounds, done // settings.train_every
+        if done > settings.warmup:
+            for _ in range(due * max(1, round(settings.replay_ratio * settings.train_every))):
+                sample = memory.sample(settings.batch, generator, beta(progress))
+                memory.reprioritise(sample.slots, learner.update(sample, learning_rate(progress)))
 
 
 def new_memory(settings: Settings, observation_size: int) -> Replay:
@@ -134,14 +130,3 @@ class Collector:
         return Transitions(
             before[real], actions[real], rewards[real].astype(np.float32), self.observations[real], terminated[real]
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """So small a network gains nothing by more threads, and the result would depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -103,13 +103,18 @@ def save(figure: go.Figure, path: Path, size: tuple[int, int] = SIZE) -> None:
         figure.write_image(path.with_suffix(".png"), width=size[0], height=size[1], scale=2)
 
 
-@functools.cache
 def _browser() -> bool:
-    """Start the browser that draws all figures of this process, which takes a second; False where there is none."""
+    """Whether there is a browser; it is started with the first figure of this process, and draws all of them."""
     browser = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         return False
+    _start(browser)
+    return True
+
+
+@functools.cache
+def _start(browser: str) -> None:
+    """Takes a second."""
     os.environ["BROWSER_PATH"] = browser  # where kaleido looks
     kaleido.start_sync_server(silence_warnings=True)
     atexit.register(kaleido.stop_sync_server, silence_warnings=True)
-    return True

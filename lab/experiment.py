@@ -142,11 +142,11 @@ class Experiment:
             measured: here.
             wanted: what is allowed.
             source: of the published value.
-            published: the value as it was published; default: what is allowed.
+            published: the value as it was published, where one was.
         """
         met = wanted.low <= measured <= wanted.high
         self.claims.append({"what": what, "measured": measured, "wanted": str(wanted), "met": met,
-                            "published": published or str(wanted), "source": source})  # fmt: skip
+                            "published": published or "—", "source": source})  # fmt: skip
         return met
 
     def figure(self, name: str, figure: go.Figure, size: tuple[int, int] = drawing.SIZE) -> None:

@@ -4,8 +4,9 @@ returns = spread(train, [(settings, seed) for seed in range(5)], "CartPole")    
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -15,10 +16,23 @@ Result = TypeVar("Result")
 
 
 def _alone() -> None:
-    """Processes side by side gain nothing by more threads than one each."""
+    """Processes side by side gain nothing by more threads than one each, and results could depend on how many."""
     import torch
 
     torch.set_num_threads(1)
+
+
+@contextmanager
+def _for_now() -> Iterator[None]:
+    """`_alone`, and after that as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    _alone()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spread(
@@ -30,14 +44,15 @@ def spread(
         work: a function of a module; what it is given and returns can be pickled.
         jobs: arguments of each call.
         title: of the progress bar.
-        workers: processes; None: one for each core. With 1, everything happens in this process.
+        workers: processes; None: one for each core. With 1, everything happens in this process, on one thread, too.
 
     Raises:
         Exception: what a job raised; the others that run are waited for, those that wait are dropped.
     """
     many = min(workers or os.cpu_count() or 1, len(jobs))
     if many <= 1:
-        return [work(*job) for job in tqdm(jobs, title)]
+        with _for_now():
+            return [work(*job) for job in tqdm(jobs, title)]
     with ProcessPoolExecutor(many, mp_context=get_context("spawn"), initializer=_alone) as pool:
         futures = [pool.submit(work, *job) for job in jobs]
         try:

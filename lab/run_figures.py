@@ -1,4 +1,4 @@
-"""Figures of trainings: how returns grew while learning, and what each seed ended with.
+"""Figures of trainings: how returns grew, what each seed ended with, how much settings matter.
 
 A panel for each task or variant.
 
@@ -6,15 +6,19 @@ curves({"CartPole-v1": runs}, {"CartPole-v1": 475.0}, "PPO while it learns")
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 import numpy as np
 import plotly.graph_objects as go
 
 from lab.drawing import PALETTE, grid
 from lab.runs import Run
+from lab.trainings import MEASURES, Swept
 
 SIZE = (960, 680)
 """Of four panels, in pixels."""
+STUDY_SIZE = (960, 560)
+"""Of a study."""
 Runs = Mapping[str, Sequence[Run]]
 """Panel → one run for each seed."""
 
@@ -79,6 +83,43 @@ def _with_bars(figure: go.Figure, runs: Runs, asked: Mapping[str, float], title:
     for (row, column), name in zip(_places(runs), runs, strict=True):
         if name in asked:
             figure.add_hline(asked[name], line_dash="dash", line_color=PALETTE[1], row=row, col=column)
-    if asked:
+    if any(name in asked for name in runs):
         figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
     return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.12, x=0.5, xanchor="center"))
+
+
+def sensitivity(found: Swept, task: str) -> go.Figure:
+    """Every seed and their median, for each value of each setting: above what was reached, below how fast."""
+    titles = [name.replace("_", " ").capitalize() for name in found] + [""] * len(found)
+    figure = grid(2, len(found), titles, shared_yaxes=True, shared_xaxes=True, horizontal_spacing=0.04,
+                  vertical_spacing=0.06)  # fmt: skip
+    for column, values in enumerate(found.values(), 1):
+        for row, measure in enumerate(MEASURES.values(), 1):
+            _panel(figure, {f"{value:g}": [measure(run) for run in of] for value, of in values.items()}, row, column)
+    figure.update_xaxes(type="category")
+    for row, name in enumerate(MEASURES, 1):
+        figure.update_yaxes(title_text=name, row=row, col=1)
+    return figure.update_layout(
+        title=f"{task}: one setting changed at a time", height=STUDY_SIZE[1],
+        legend=dict(orientation="h", y=-0.08, x=0.5, xanchor="center"),
+    )  # fmt: skip
+
+
+def _panel(figure: go.Figure, results: Mapping[str, Sequence[float | None]], row: int, column: int) -> None:
+    """Value of a setting → a result for each seed."""
+    points = [(value, result) for value, each in results.items() for result in each]
+    first, place = (row, column) == (1, 1), dict(row=row, col=column)
+    figure.add_scatter(
+        x=[value for value, _ in points], y=[result for _, result in points], mode="markers", name="one seed",
+        marker=dict(color=PALETTE[5], size=7), showlegend=first, **place,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=list(results), y=[_middle(each) for each in results.values()], mode="lines", name="median of the seeds",
+        line_color=PALETTE[0], showlegend=first, **place,
+    )  # fmt: skip
+
+
+def _middle(results: Sequence[float | None]) -> float | None:
+    """Their median, without those that are not known."""
+    known = [result for result in results if result is not None]
+    return median(known) if known else None

@@ -13,7 +13,7 @@ import numpy as np
 
 Seeds = list[int | None]
 """As Gymnasium takes them; here none is None."""
-TRAINING, DRAWING, CHECKING, EVALUATING = range(4)
+TRAINING, DRAWING, EVALUATING = range(3)
 """What random numbers are for: each purpose has seeds of its own."""
 
 

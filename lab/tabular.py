@@ -145,7 +145,8 @@ def cliff(experiment: Experiment, arguments: Arguments, learned: dict[str, Learn
                      "the same world and the same seeds", "none")  # fmt: skip
     for name, wanted in PUBLISHED.items():
         experiment.claim(f"cliff walking, {name}, mean return of {which}", float(late(learned[name]).mean()), wanted,
-                         f"{BOOK}, example 6.6; an independent implementation")  # fmt: skip
+                         f"{BOOK}, example 6.6; an independent implementation",
+                         f"{(wanted.low + wanted.high) / 2:g}")  # fmt: skip
     world = GridWorld(gridworld.CLIFFS)
     paths = [greedy_return(world.model, q, world.grid.starts[0]) for q in learned["Q-learning"].q]
     experiment.claim("cliff walking, Q-learning, greedy paths that return −13", paths.count(-13.0),

@@ -27,10 +27,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from lab.ppo.command import ASKED, STUDIED, Arguments, learned, studied
+from lab.ppo.command import STUDIED, Arguments, studied, trainings
 from lab.ppo.settings import TASKS
-from lab.run_figures import curves, evaluations
-from lab.study import sensitivity
+from lab.run_figures import curves, evaluations, sensitivity
 from rlhf.ppo_math import Ends, generalized_advantages, policy_loss
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
@@ -102,7 +101,8 @@ for task in SETTINGS.tasks:
     print(f"{task}: sees {environment.observation_space}, does {environment.action_space}\n{TASKS[task].settings}\n")
 
 # %%
-runs = learned(SETTINGS)
+runs = trainings(SETTINGS)
+asked = {task: TASKS[task].wanted.low for task in runs}
 
 # %% [markdown]
 # ## Results
@@ -116,10 +116,10 @@ for task, of in runs.items():
           f"published: {TASKS[task].published}")  # fmt: skip
 
 # %%
-curves(runs, ASKED, "PPO while it learns").show()
+curves(runs, asked, "PPO while it learns").show()
 
 # %%
-evaluations(runs, ASKED, "PPO without exploration, after training").show()
+evaluations(runs, asked, "PPO without exploration, after training").show()
 
 # %% [markdown]
 # ## Sensitivity

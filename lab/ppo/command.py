@@ -12,20 +12,18 @@ The policy that training ends with plays 100 fresh episodes without exploration.
 CartPole with one setting changed at a time. `lab.ppo.settings` says what can be set.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from tyro.conf import UseAppendAction
 
 from lab.experiment import Experiment, Options, need
-from lab.parallel import spread
 from lab.ppo.runs import check, trained
 from lab.ppo.settings import TASKS, Settings, changed, usual
-from lab.run_figures import SIZE, curves, evaluations
-from lab.runs import POINTS, Run, mean_returns
-from lab.study import SIZE as STUDY_SIZE
-from lab.study import Swept, outcomes, sensitivity, sweep
+from lab.run_figures import SIZE, STUDY_SIZE, curves, evaluations, sensitivity
+from lab.runs import Run, mean_returns
+from lab.trainings import EPISODES, SEEDS, Swept, learned, log, outcomes, record, sweep, too_few
 from rlhf.assignments import assignment
 
 STUDIED = "CartPole-v1"
@@ -39,19 +37,17 @@ SWEPT: dict[str, list[float]] = {
     "lam": [0.0, 0.5, 0.8, 0.9, 0.95, 1.0],
 }
 """Setting → what it is given in turn; each list holds what CartPole's settings have."""
-ASKED = {name: task.wanted.low for name, task in TASKS.items()}
-"""Task → the mean return that must be reached."""
 
 
 @dataclass(frozen=True)
 class Arguments(Options):
     tasks: tuple[str, ...] = tuple(TASKS)
     """Environments of Gymnasium to learn. Where there is nothing published to claim, the default settings are used."""
-    seeds: int = 5
+    seeds: int = SEEDS
     """Trainings of each task."""
     share: float = 1.0
     """Of the steps of each task's settings; below 1 nothing is claimed."""
-    episodes: int = 100
+    episodes: int = EPISODES
     """Of each evaluation."""
     set: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """NAME=VALUE ...: settings of PPO that all tasks have instead of their own, the values in YAML; may be repeated.
@@ -87,7 +83,9 @@ class Arguments(Options):
             return "nothing published is known here"
         if self.changes():
             return f"settings differ: {', '.join(f'{name}={value}' for name, value in self.changes().items())}"
-        return f"trained for {self.share:g} of its steps" if self.share < 1 else None
+        if self.share < 1:
+            return f"trained for {self.share:g} of its steps"
+        return too_few(self.seeds, self.episodes)
 
 
 def main(arguments: Arguments) -> None:
@@ -95,53 +93,37 @@ def main(arguments: Arguments) -> None:
     for task in arguments.tasks:
         check(task, arguments.settings(task))
     with Experiment("ppo", arguments) as experiment:
-        runs = learned(arguments)
+        runs = trainings(arguments)
         for task, of in runs.items():
-            record(experiment, task, arguments, of)
+            why = arguments.unclaimed(task)
+            record(experiment, task, arguments.settings(task), why, of)
+            if why is None:
+                claim(experiment, task, of)
         log(experiment, runs)
-        experiment.figure("curves", curves(runs, ASKED, "PPO while it learns"), SIZE)
-        experiment.figure("evaluations", evaluations(runs, ASKED, "PPO without exploration, after training"), SIZE)
+        asked = {task: TASKS[task].wanted.low for task in runs if arguments.unclaimed(task) is None}
+        experiment.figure("curves", curves(runs, asked, "PPO while it learns"), SIZE)
+        experiment.figure("evaluations", evaluations(runs, asked, "PPO without exploration, after training"), SIZE)
         if arguments.study and STUDIED in arguments.tasks and not arguments.changes():
             study(experiment, arguments)
 
 
-def learned(arguments: Arguments) -> dict[str, list[Run]]:
+def trainings(arguments: Arguments) -> dict[str, list[Run]]:
     """Task → one run for each seed."""
+    wanted = {task: (task, arguments.settings(task)) for task in arguments.tasks}
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    jobs = [(task, seed, arguments.settings(task), arguments.episodes) for task in arguments.tasks for seed in seeds]
-    done = spread(trained, jobs, "PPO", arguments.workers)
-    return {task: done[number * len(seeds) :][: len(seeds)] for number, task in enumerate(arguments.tasks)}
-
-
-def record(experiment: Experiment, task: str, arguments: Arguments, runs: list[Run]) -> None:
-    """A task's settings and results, and what is claimed of them."""
-    why = arguments.unclaimed(task)
-    experiment.results[task] = {"settings": asdict(arguments.settings(task)), "unclaimed": why,
-                                "means": mean_returns(runs), "runs": [asdict(run) for run in runs]}  # fmt: skip
-    if why is None:
-        claim(experiment, task, runs)
-    else:
-        print(f"{task}: median return {median(mean_returns(runs)):.4g}; nothing is claimed ({why})")
+    return learned(trained, wanted, seeds, "PPO", arguments.episodes, arguments.workers)
 
 
 def claim(experiment: Experiment, task: str, runs: list[Run]) -> None:
     """Hold the returns against what had to be reached: by each seed, or by their median."""
     wanted, means = TASKS[task], mean_returns(runs)
+    what = f"{task}, {wanted.settings.steps:,} steps"
     if wanted.each:
-        held = {f"{task}, seed {run.seed}, mean return": mean for run, mean in zip(runs, means, strict=True)}
+        held = {f"{what}, seed {run.seed}, mean return": mean for run, mean in zip(runs, means, strict=True)}
     else:
-        held = {f"{task}, median of {len(runs)} seeds, mean return": median(means)}
+        held = {f"{what}, median of {len(runs)} seeds, mean return": median(means)}
     for what, measured in held.items():
         experiment.claim(what, measured, wanted.wanted, wanted.source, wanted.published)
-
-
-def log(experiment: Experiment, runs: dict[str, list[Run]]) -> None:
-    """The curves' points, one after the other; tasks have theirs at different numbers of steps."""
-    for point in range(POINTS):
-        for task, of in runs.items():
-            known = [reached for run in of if (reached := run.curve[point]) is not None]
-            returns = {f"{task}/return": median(known)} if known else {}
-            experiment.log({f"{task}/steps": of[0].steps[point], **returns}, point)
 
 
 def study(experiment: Experiment, arguments: Arguments) -> None:

@@ -81,6 +81,17 @@ def test_transitions_skip_the_reset_and_know_an_end_from_a_limit() -> None:
     assert ends == [[False], [False], [False], [True], [], [False]]
 
 
+@pytest.mark.parametrize(("environments", "train_every"), [(8, 4), (8, 8), (8, 12), (32, 8)])
+def test_the_replay_ratio_holds_however_steps_and_rounds_fall(monkeypatch, environments, train_every) -> None:
+    updates = []
+    monkeypatch.setattr(
+        Learner, "update", lambda self, sample, rate: updates.append(rate) or np.zeros(len(sample.slots))
+    )
+    settings = replace(QUICK, steps=960, environments=environments, train_every=train_every, warmup=0)
+    train(side_by_side(Identity, environments), settings, seed=0)
+    assert len(updates) == 480
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     settings = Settings(steps=400, hidden=(8,), environments=2, warmup=50, train_every=20, replay_ratio=0.2)
     first, again, other = (trained("CartPole-v1", seed, settings, episodes=10) for seed in (3, 3, 4))

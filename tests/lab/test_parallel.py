@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from lab.parallel import spread
 
@@ -23,6 +24,21 @@ def test_results_come_in_the_order_of_the_jobs_from_other_processes():
 
 def test_one_worker_is_this_process():
     assert spread(numbered, [(1,), (2,)], "jobs", workers=1) == [(1, os.getpid()), (2, os.getpid())]
+
+
+def threads(_: int) -> int:
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_has_one_thread_and_afterwards_there_are_as_many_as_before(workers):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert spread(threads, [(1,), (2,)], "jobs", workers=workers) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

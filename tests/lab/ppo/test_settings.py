@@ -12,7 +12,7 @@ from rlhf.errors import UserError
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"environments": 0}, {"horizon": 0}, {"batch": 0}, {"epochs": 0}, {"gamma": 1.01}, {"gamma": -0.1},
+    [{"steps": 0}, {"environments": 0}, {"horizon": 0}, {"batch": 1}, {"epochs": 0}, {"gamma": 1.01}, {"gamma": -0.1},
      {"lam": 1.5}, {"lam": float("nan")}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}, {"clip": 0.0},
      {"clip": float("nan")}, {"max_norm": 0.0}, {"value_weight": -1.0}, {"entropy_weight": -0.1},
      {"learning_rate_course": "up"}, {"clip_course": "down"}, {"hidden": (64, 0)}, {"critic_hidden": (-1,)},
@@ -27,7 +27,7 @@ def test_what_is_out_of_range_is_refused(wrong):
 
 
 def test_the_ends_of_the_ranges_are_allowed():
-    Settings(steps=1, environments=1, horizon=1, batch=1, epochs=1, gamma=0.0, lam=1.0, value_weight=0.0, hidden=(),
+    Settings(steps=1, environments=1, horizon=1, batch=2, epochs=1, gamma=0.0, lam=1.0, value_weight=0.0, hidden=(),
              critic_hidden=(), noise_every=0)  # fmt: skip
 
 
