@@ -1,7 +1,9 @@
 """Deep Q-networks on CartPole and Acrobot: replay, target network, double DQN, prioritised replay, each seed shown.
 
-python -m lab.dqn                                        # five seeds, four variants, 50,000 steps each; the study
+python -m lab.dqn                            # everything: five seeds, 50,000 steps each, and the study
+
 python -m lab.dqn --variants dqn --dqn.learning-rate 1e-3 --out models/lab
+
 python -m lab.dqn --tasks FrozenLake-v1 --variants double --seeds 2 --no-study
 
 One update is `lab.dqn_learner`, the loop around it `lab.dqn_training`, the memory `lab.replay`. Every variant learns

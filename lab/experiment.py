@@ -177,7 +177,7 @@ def command_line(main: Callable[[Arguments], None], arguments: type[Arguments], 
         description: for --help.
     """
     try:
-        main(tyro.cli(arguments, description=description))
+        main(tyro.cli(arguments, prog=_started(), description=description))
     except KeyboardInterrupt:
         print("error: interrupted; files of finished experiments are whole", file=sys.stderr)
         sys.exit(130)
@@ -185,6 +185,12 @@ def command_line(main: Callable[[Arguments], None], arguments: type[Arguments], 
         if "--debug" in sys.argv:
             raise
         sys.exit(tell(error))
+
+
+def _started() -> str | None:
+    """The command as it is typed, for --help: `python -m` and the module, not the path of its file."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
 def _plain(value: Any) -> Any:

@@ -28,8 +28,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def tables(results: list[dict[str, Any]]) -> str:
-    """A section for each experiment: its command, how long it took, its claims."""
-    return "\n\n".join(_section(result) for result in results)
+    """How long all took, and a section for each experiment: its command, its claims, and what is not claimed."""
+    minutes = sum(result["seconds"] for result in results) / 60
+    return "\n\n".join([f"The commands below took {minutes:.0f} minutes in all.", *map(_section, results)])
 
 
 def _section(result: dict[str, Any]) -> str:
@@ -41,6 +42,11 @@ def _section(result: dict[str, Any]) -> str:
         cells = [claim["what"], f"{claim['measured']:.4g}", claim["published"], claim["wanted"],
                  "yes" if claim["met"] else "**no**", claim["source"]]  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    unclaimed = {name: found for name, found in result["results"].items()
+                 if isinstance(found, dict) and found.get("unclaimed")}  # fmt: skip
+    for name, found in unclaimed.items():
+        means = ", ".join(f"{mean:.4g}" for mean in found["means"])
+        lines += ["", f"Not claimed: {name}, mean returns {means} ({found['unclaimed']})."]
     return "\n".join(lines)
 
 

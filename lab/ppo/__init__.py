@@ -2,5 +2,5 @@
 
 python -m lab.ppo --help
 
-Settings `settings`, one training `runs` and `learner`, the study of settings `study`, the command line `command`.
+Settings `settings`, one training `runs` and `learner`, the command line and its study `command`.
 """

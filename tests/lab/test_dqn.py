@@ -93,7 +93,6 @@ def test_the_first_task_has_every_variant_and_the_others_the_first_of_them() -> 
         (["--dqn.discount", "1"], "--dqn.discount"),
         (["--dqn.replay-ratio", "0"], "--dqn.replay-ratio"),
         (["--dqn.warmup", "50000"], "--dqn.warmup"),
-        (["--dqn.no-double"], "unrecognized"),
         (["--tasks", "NoSuchTask-v1"], "NoSuchTask"),
         (["--tasks", "Pendulum-v1", "--workers", "1"], "cannot act"),
     ],
