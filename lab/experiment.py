@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -181,6 +182,9 @@ def command_line(main: Callable[[Arguments], None], arguments: type[Arguments], 
     except KeyboardInterrupt:
         print("error: interrupted; files of finished experiments are whole", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # `--help | head`: whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+        sys.exit(141)  # as a shell says SIGPIPE
     except Exception as error:
         if "--debug" in sys.argv:
             raise

@@ -1,6 +1,7 @@
 """What the experiments share, as a user of the command line meets it."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def test_results_claims_and_the_command_are_kept(monkeypatch, tmp_path, capsys):
     assert found["command"] == f"python -m lab.demo --out {tmp_path} --runs 5 --seed 7"
     assert found["results"] == {"runs": [5]} and found["arguments"]["seed"] == 7
     assert [(claim["met"], claim["published"], claim["wanted"]) for claim in found["claims"]] == [
-        (True, "1.37", "1.34 to 1.4"), (False, "at least 475", "at least 475"),
+        (True, "1.37", "1.34 to 1.4"), (False, "—", "at least 475"),
     ]  # fmt: skip
     printed = capsys.readouterr().out
     assert "met     a mean: 1.36" in printed and "NOT MET a return: 10 (asked for: at least 475)" in printed
@@ -137,3 +138,18 @@ def test_weights_and_biases_get_the_figures(monkeypatch, tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env=drawing.os.environ | environment)
     logged = list(Path(tmp_path).rglob("*.wandb"))
     assert logged and b"reward" in logged[0].read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--no-such"]])
+def test_the_command_is_named_as_it_is_typed(words):
+    done = subprocess.run([sys.executable, "-m", "lab.bandits", *words], capture_output=True, text=True, timeout=120)
+    assert "python -m lab.bandits" in done.stdout + done.stderr and "bandits.py" not in done.stdout + done.stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lab.bandits", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert done.returncode == 141 and done.stderr == ""
