@@ -1,15 +1,18 @@
 """A small world for conversations: few prompts, a random model, and rewards that can be counted by hand."""
 
+import copy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GPTNeoForSequenceClassification
 
-from rlhf.config import Shape
+from rlhf.config import Shape, save_config
 from rlhf.env import World, make_world
 from rlhf.models import from_scratch
 from rlhf.tokenizer import load_tokenizer
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, small_config
 
 PROMPTS = ("The cat", "What is two plus three?", "Paris")
 CONTEXT = 64
@@ -52,3 +55,18 @@ END = int(small()[1].eos_token_id)
 def play(env: Any, actions: list[Any]) -> list[Any]:
     """Take actions one after the other; what each step gave but the observation."""
     return [env.step(action)[1:] for action in actions]
+
+
+def made_run(folder: Path, **sections: Any) -> tuple[Any, Any]:
+    """A run as its phases leave it: the models are random. The reward model, and the tokenizer."""
+    model, tokenizer = small()
+    config = small_config(**sections)
+    torch.manual_seed(1)
+    settings = copy.deepcopy(model.config)
+    settings.num_labels = 1
+    judge = GPTNeoForSequenceClassification(settings)
+    for name, network in (("sft", model), ("reward", judge)):
+        network.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        save_config(config, folder / name)
+    return judge, tokenizer

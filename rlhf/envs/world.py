@@ -1,5 +1,6 @@
 """What conversations are made of: who asks what, who reads it, what a reply is worth, how long it may be."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +54,9 @@ class World:
         for name in ("max_reply_tokens", "max_turns", "context"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is out of range.", expected="at least 1", found=str(getattr(self, name)))
+        if not 0 <= self.missing_eos_penalty < math.inf:
+            raise UserError("missing_eos_penalty is out of range.", expected="a finite number, at least 0",
+                            found=str(self.missing_eos_penalty))  # fmt: skip
         for prompt, ids in zip(self.prompts, self.encoded, strict=True):
             if len(ids) + self.max_reply_tokens > self.context:
                 raise UserError(

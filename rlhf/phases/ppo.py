@@ -7,7 +7,6 @@ The gold judge, where a data source has one, is never seen here.
 
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,19 +17,18 @@ from reward_model import RewardModel
 from rlhf.backbone import Backbone, SharedRewardModel
 from rlhf.baseline import ReturnBaseline, reader
 from rlhf.config import PPOSection
-from rlhf.data.source import as_prompt
 from rlhf.encoding import Encoder, data_statistics
 from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.models import check_context, load_merged
 from rlhf.normalisation import Normalisation
 from rlhf.padding import WIDTH
-from rlhf.phases.reward import calibration_rows
 from rlhf.ppo_trainer import RLHFTrainer
-from rlhf.rewards.build import Workshop, build_rewards
-from rlhf.rewards.core import Columns, ReadFunction, Rewards
+from rlhf.rewards.build import build_rewards
+from rlhf.rewards.calibration import run_workshop
+from rlhf.rewards.core import ReadFunction, Rewards
 from rlhf.rewards.specs import uses_model
-from rlhf.rewards.tokens import TokenRewards, as_columns, with_learned
+from rlhf.rewards.tokens import TokenRewards
 from rlhf.run import Run
 from rlhf.sharding import whole_state
 from rlhf.stop_token import stop_token_id
@@ -137,15 +135,8 @@ def _numbered(prompts: Dataset, first: int = 0) -> Dataset:
 
 
 def _rewards(run: Run, encoder: Encoder, read: ReadFunction | None) -> Rewards:
-    settings, tokenizer = run.config.ppo, encoder.tokenizer
-
-    def calibration() -> Columns:
-        rows = calibration_rows(run)
-        prompts, replies = [encoder.prompt(row.prompt) for row in rows], [encoder.reply(row.completion) for row in rows]
-        return with_learned(as_columns([as_prompt(row) for row in rows], prompts, replies, tokenizer), read)[0]
-
-    dtype = torch.float32 if run.config.model.precision == "fp32" else torch.bfloat16
-    return build_rewards(settings.rewards, Workshop(run.device, dtype, calibration))
+    workshop = run_workshop(run.config, run.device, encoder, lambda: run.data.demonstrations("validation"), read)
+    return build_rewards(run.config.ppo.rewards, workshop)
 
 
 def _reward_model(run: Run, folder: Path, backbone: Backbone, tokenizer: PreTrainedTokenizerFast) -> RewardModel:

@@ -12,12 +12,12 @@ from trl import RewardConfig
 from reward_model import PairwiseRewardTrainer, RewardModel
 from rlhf.data.source import Sampler
 from rlhf.encoding import Encoder, data_statistics
-from rlhf.errors import UserError
 from rlhf.fitting import fit
 from rlhf.generation import sft_sampler
 from rlhf.models import load_merged, trainable_model
 from rlhf.normalisation import Normalisation
 from rlhf.records import Demonstration, Preference
+from rlhf.rewards.calibration import measured_on
 from rlhf.run import TRAINED_ON, Run
 from rlhf.sharding import whole_state
 from rlhf.training import count_trainable, save_model, save_result, train, trainer_arguments
@@ -81,15 +81,7 @@ def train_reward_model(
 
 def calibration_rows(run: Run) -> list[Demonstration]:
     """The demonstrations on which rewards get mean 0 and standard deviation 1. Raises `UserError` below two."""
-    rows = run.data.demonstrations("validation")[: run.config.reward.calibration_rows]
-    if len(rows) < 2:
-        raise UserError(
-            "Rewards cannot be normalised.",
-            expected="at least 2 validation demonstrations",
-            found=str(len(rows)),
-            remedy="raise data.validation_fraction, or give more demonstrations",
-        )
-    return rows
+    return measured_on(run.data.demonstrations("validation"), run.config)
 
 
 def _normalise(rows: list[Demonstration], model: torch.nn.Module, encoder: Encoder, batch_size: int) -> Normalisation:

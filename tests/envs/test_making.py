@@ -1,7 +1,6 @@
 import copy
 
 import pytest
-import torch
 
 from rlhf.env import ChatEnvironment, make_world
 from rlhf.errors import UserError
@@ -9,7 +8,7 @@ from rlhf.records import Message, Prompt, ask
 from rlhf.rewards.core import Reward, Rewards
 from rlhf.tokenizer import load_tokenizer
 from tests.conftest import TEXTS
-from tests.env_world import CONTEXT, letters, play, small, small_world
+from tests.env_world import CONTEXT, letters, made_run, play, small, small_world
 
 
 def test_prompts_may_be_texts_conversations_or_records():
@@ -133,26 +132,6 @@ def test_a_model_with_too_few_embeddings_is_refused():
     model.resize_token_embeddings(290)
     with pytest.raises(UserError, match="do not fit together"):
         small_world(model=model)
-
-
-def made_run(folder):
-    """A run as its phases leave it: the models are random. The reward model, and the tokenizer."""
-    from transformers import GPTNeoForSequenceClassification
-
-    from rlhf.config import save_config
-    from tests.conftest import small_config
-
-    model, tokenizer = small()
-    config = small_config()
-    torch.manual_seed(1)
-    settings = copy.deepcopy(model.config)
-    settings.num_labels = 1
-    judge = GPTNeoForSequenceClassification(settings)
-    for name, network in (("sft", model), ("reward", judge)):
-        network.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-        save_config(config, folder / name)
-    return judge, tokenizer
 
 
 def test_a_run_gives_its_model_reward_model_prompts_and_limits(tmp_path):
