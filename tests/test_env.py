@@ -236,31 +236,6 @@ def test_a_vectorised_step_after_the_end_only_begins_anew(world):
     assert infos["_prompt"].tolist() == [True, False]
 
 
-def test_masks_are_where_sb3_contrib_and_gymnasium_look_for_them(world):
-    for name in ("token", "reply"):
-        env = ChatEnvironment(name, world=world)
-        _, info = env.reset(seed=0)
-        np.testing.assert_array_equal(env.action_masks(), info["action_mask"])
-        envs = ChatVectorEnvironment(2, name, world=world)
-        _, infos = envs.reset(seed=0)
-        np.testing.assert_array_equal(envs.action_masks(), infos["action_mask"])
-    whole = ChatEnvironment("reply", world=world)
-    whole.reset(seed=0)
-    mask = whole.action_masks().reshape(6, -1)
-    assert mask[:5].sum(1).tolist() == [world.vocabulary - 4] * 5 and mask[5].sum() == 1
-
-
-def test_an_agent_that_keeps_to_the_masks_always_ends_its_replies(world):
-    env = ChatEnvironment("token", world=world)
-    rng = np.random.default_rng(0)
-    for seed in range(20):
-        _, info = env.reset(seed=seed)
-        over = False
-        while not over:
-            _, _, over, _, info = env.step(rng.choice(np.flatnonzero(info["action_mask"])))
-        assert info["ended"]
-
-
 def test_it_prints_the_conversation(world, capsys):
     env = ChatEnvironment("token", "ids", "ansi", world)
     assert env.render() == ""

@@ -74,10 +74,12 @@ class ReplyKind:
         self.space: spaces.Space[Any] = spaces.MultiDiscrete([world.vocabulary] * world.max_reply_tokens)
 
     def mask(self, talk: Talk) -> NDArray[np.bool_]:
-        """(R · V,), place by place: from the last place for which there is room on, the end of sequence alone."""
+        """(R · V,), place by place: what a reply may have, and behind the last place that there is room for, where
+        nothing is looked at, the end of sequence alone.
+        """
         last = only(self.world.tokenizer.eos_token_id, self.world.vocabulary)
         places = range(self.world.max_reply_tokens)
-        free = 0 if talk.over else talk.room - 1
+        free = 0 if talk.over else talk.room
         return np.concatenate([self.world.sayable if place < free else last for place in places])
 
     def tokens(self, actions: Sequence[Any], talks: Any, slots: Any, luck: Any) -> list[list[int]]:

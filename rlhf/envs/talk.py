@@ -53,10 +53,12 @@ class Talk:
         return self._room - len(self.reply)
 
     def mask(self) -> NDArray[np.bool_]:
-        """(V,): true for the tokens that may follow. At the reply's last place, that is the end of sequence alone."""
-        if self.room > 1 and not self.over:
-            return self.world.sayable.copy()
-        return only(self.world.tokenizer.eos_token_id, self.world.vocabulary)
+        """(V,): true for the tokens that may follow: what a reply may have, up to its last place, where any of them but
+        the end of sequence cuts it. Of a conversation that is over, the end of sequence alone: some action there must be.
+        """
+        if self.over:
+            return only(self.world.tokenizer.eos_token_id, self.world.vocabulary)
+        return self.world.sayable.copy()
 
     def say(self, tokens: list[int], whole: bool = False) -> "Spoken | None":
         """Add tokens to the reply until it ends; what was said, if it did.

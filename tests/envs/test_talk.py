@@ -35,8 +35,11 @@ def test_masks_let_no_special_token_but_the_end_through():
     talk = Talk(small_world(), 0)
     forbidden = {small()[1].convert_ids_to_tokens(i) for i in range(len(small()[1])) if not talk.mask()[i]}
     assert forbidden == {"<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"}
+    before = talk.mask()
     talk.say(spell("aaaaa"))
-    assert talk.mask().nonzero()[0].tolist() == [END]  # the last place
+    assert talk.room == 1 and talk.mask().tolist() == before.tolist()  # also at the last place: a reply may be cut
+    talk.say(spell("a"))
+    assert talk.over and talk.mask().nonzero()[0].tolist() == [END]
 
 
 def test_further_turns_are_written_as_the_chat_template_has_them():
