@@ -27,7 +27,7 @@ IDS = {"token": "rlhf/ChatToken-v0", "reply": "rlhf/ChatReply-v0", "parameters":
 for action, name in IDS.items():
     gymnasium.register(
         name,
-        entry_point=ChatEnvironment,
-        vector_entry_point=ChatVectorEnvironment,
+        entry_point="rlhf.envs.single:ChatEnvironment",
+        vector_entry_point="rlhf.envs.vector:ChatVectorEnvironment",
         kwargs={"action": action},
     )

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from rlhf.chat.terminal.screen import printable
 from rlhf.envs.making import make_world
 from rlhf.envs.observing import View
+from rlhf.envs.spec import SharedWorldSpec
 from rlhf.envs.stage import Action, Stage
 from rlhf.envs.world import World
 from rlhf.errors import UserError
 from rlhf.tokenizer import encode_reply
 
 
-class ChatEnvironment(gymnasium.Env[Any, Any]):
+class ChatEnvironment(SharedWorldSpec, gymnasium.Env[Any, Any]):
     """A conversation: the agent writes the assistant's replies, and each reply is rewarded when it is whole.
 
     Args:
@@ -48,7 +49,8 @@ class ChatEnvironment(gymnasium.Env[Any, Any]):
         **made_of: Any,
     ) -> None:
         refuse_other_modes(render_mode, self.metadata["render_modes"])
-        self.world, self.render_mode = the_world(world, made_of), render_mode
+        super().__init__(the_world(world, made_of), made_of)
+        self.render_mode = render_mode
         self.stage = Stage(self.world, action, observation, 1)
         self.observation_space, self.action_space = self.stage.observer.space, self.stage.kind.space
         self._shown = 0

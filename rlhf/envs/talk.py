@@ -53,8 +53,8 @@ class Talk:
         return self._room - len(self.reply)
 
     def mask(self) -> NDArray[np.bool_]:
-        """(V,): true for the tokens that may follow: what a reply may have, up to its last place, where any of them but
-        the end of sequence cuts it. Of a conversation that is over, the end of sequence alone: some action there must be.
+        """(V,): true for the tokens that may follow, also at the reply's last place, where all but the end of sequence
+        cut it. Where the conversation is over, the end of sequence alone: a mask must allow something.
         """
         if self.over:
             return only(self.world.tokenizer.eos_token_id, self.world.vocabulary)

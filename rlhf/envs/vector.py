@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rlhf.envs.actions import valid
 from rlhf.envs.observing import View
 from rlhf.envs.single import refuse_other_modes, the_world
+from rlhf.envs.spec import SharedWorldSpec
 from rlhf.envs.stage import Action, Stage, Step
 from rlhf.envs.world import World
 from rlhf.errors import UserError
@@ -19,7 +20,7 @@ from rlhf.errors import UserError
 Steps = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
-class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
+class ChatVectorEnvironment(SharedWorldSpec, gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
     """`num_envs` conversations that go on together; step by step what as many single environments would give.
 
     A conversation that is over begins anew with the next step, whose action for it is not looked at: Gymnasium's
@@ -48,7 +49,8 @@ class ChatVectorEnvironment(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         if num_envs < 1:
             raise UserError("num_envs is out of range.", expected="at least 1", found=str(num_envs))
         refuse_other_modes(render_mode, self.metadata["render_modes"])
-        self.num_envs, self.world, self.render_mode = num_envs, the_world(world, made_of), render_mode
+        super().__init__(the_world(world, made_of), made_of)
+        self.num_envs, self.render_mode = num_envs, render_mode
         self.stage = Stage(self.world, action, observation, num_envs)
         self.single_observation_space = self.stage.observer.space
         self.single_action_space = self.stage.kind.space
