@@ -236,19 +236,6 @@ def test_a_vectorised_step_after_the_end_only_begins_anew(world):
     assert infos["_prompt"].tolist() == [True, False]
 
 
-def test_it_prints_the_conversation(world, capsys):
-    env = ChatEnvironment("token", "ids", "ansi", world)
-    assert env.render() == ""
-    env.reset(options={"prompt": 0})
-    env.step(spell("a")[0])
-    assert env.render() == "user: The cat\nassistant: a…"
-    human = ChatEnvironment("token", "ids", "human", world)
-    human.reset(options={"prompt": 0})
-    for token in [*spell("ab"), END]:
-        human.step(token)
-    assert capsys.readouterr().out == "user: The cat\nassistant: ab\n"
-
-
 @pytest.mark.parametrize("action", [-1, 10_000, 1.5, "a", None, [1, 2]])
 def test_an_action_that_is_not_in_the_space_is_refused(world, action):
     env = ChatEnvironment("token", world=world)
@@ -325,20 +312,6 @@ def test_after_a_failure_all_conversations_begin_anew(failing):
 def test_unknown_arguments_are_refused(world, made, message):
     with pytest.raises(UserError, match=message):
         ChatEnvironment(world=world, **made)
-
-
-@pytest.mark.parametrize("options", [{"prompt": 3}, {"prompt": -1}, {"prompt": "Hi"}])
-def test_a_prompt_that_is_not_there_is_refused(world, options):
-    with pytest.raises(UserError, match="no such prompt"):
-        ChatEnvironment(world=world).reset(options=options)
-
-
-def test_a_vectorised_one_is_rendered_as_texts_or_not_at_all(world):
-    envs = ChatVectorEnvironment(2, world=world)
-    envs.reset(seed=0)
-    assert envs.render() is None
-    with pytest.raises(UserError, match="(?s)no such render mode.*ansi or None"):
-        ChatVectorEnvironment(2, world=world, render_mode="human")
 
 
 def test_without_a_model_there_are_ids_and_no_features():

@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from rlhf.chat.terminal.screen import printable
@@ -103,15 +104,16 @@ class ChatEnvironment(SharedWorldSpec, gymnasium.Env[Any, Any]):
         action[: len(ids)] = ids
         return action
 
-    def render(self) -> Any:
-        """The conversation so far: as text for "ansi", printed for "human"."""
+    def render(self) -> str | None:
+        """The conversation so far, for "ansi". None for "human", which has printed it already, turn by turn, and, with
+        Gymnasium's warning, without a render mode.
+        """
+        if self.render_mode is None:
+            warn_of_no_mode(self.spec)
+            return None
         talk = self.stage.talks.get(0)
         text = talk.text() if talk else ""
-        if self.render_mode == "ansi":
-            return text
-        if self.render_mode == "human":
-            print(text)
-        return None
+        return text if self.render_mode == "ansi" else None
 
     def _show(self) -> None:
         """Print the turns that are whole and were not printed yet."""
@@ -138,3 +140,12 @@ def refuse_other_modes(render_mode: str | None, known: list[str]) -> None:
         raise UserError(
             "There is no such render mode.", expected=f"{', '.join(known)} or None", found=repr(render_mode)
         )
+
+
+def warn_of_no_mode(spec: EnvSpec | None) -> None:
+    """As Gymnasium's own environments do where `render` is called without a render mode."""
+    name = spec.id if spec else "rlhf/ChatToken-v0"
+    gymnasium.logger.warn(
+        "You are calling render method without specifying any render mode. "
+        f'You can specify the render_mode at initialization, e.g. gym.make("{name}", render_mode="ansi")'
+    )

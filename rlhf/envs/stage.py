@@ -71,16 +71,22 @@ class Stage:
             options: {"prompt": its number in `world.prompts`} chooses it instead.
 
         Raises:
-            UserError: no such prompt.
+            UserError: no such prompt, or another option.
         """
-        count = len(self.world.prompts)
-        number = (options or {}).get("prompt", None)
+        _refuse_other_options(options or {})
+        number = (options or {}).get("prompt")
         if number is None:
-            number = int(luck.integers(count))
-        elif not isinstance(number, int | np.integer) or not 0 <= number < count:
-            raise UserError("There is no such prompt.", expected=f"a number from 0 to {count - 1}", found=repr(number))
+            number = luck.integers(len(self.world.prompts))
+        else:
+            self._refuse_other_prompts(number)
         talk = self.talks[slot] = Talk(self.world, int(number))
         return {"prompt": talk.prompt.id} | self._mask(talk)
+
+    def _refuse_other_prompts(self, number: Any) -> None:
+        count = len(self.world.prompts)
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole or not 0 <= number < count:
+            raise UserError("There is no such prompt.", expected=f"a number from 0 to {count - 1}", found=repr(number))
 
     def step(self, slots: Sequence[int], actions: Sequence[Any], luck: Sequence[np.random.Generator]) -> list[Step]:
         """Take an action in each of some conversations, all together.
@@ -144,3 +150,11 @@ class Stage:
 def _refuse_unknown(name: str, given: str, known: Sequence[str]) -> None:
     if given not in known:
         raise UserError(f"There is no {name}={given!r}.", expected=f"one of {', '.join(known)}", found=repr(given))
+
+
+def _refuse_other_options(options: dict[str, Any]) -> None:
+    """A misspelt one would begin with any prompt, and nobody would notice."""
+    others = [name for name in options if name != "prompt"]
+    if others:
+        raise UserError("reset knows no such options.", expected="prompt, or, of a vectorised environment, reset_mask",
+                        found=", ".join(map(repr, others)))  # fmt: skip

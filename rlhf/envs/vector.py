@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rlhf.envs.actions import valid
 from rlhf.envs.observing import View
-from rlhf.envs.single import refuse_other_modes, the_world
+from rlhf.envs.single import refuse_other_modes, the_world, warn_of_no_mode
 from rlhf.envs.spec import SharedWorldSpec
 from rlhf.envs.stage import Action, Stage, Step
 from rlhf.envs.world import World
@@ -56,7 +56,19 @@ class ChatVectorEnvironment(SharedWorldSpec, gymnasium.vector.VectorEnv[Any, Any
         self.single_action_space = self.stage.kind.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._luck: list[np.random.Generator] = [seeding.np_random()[0] for _ in range(num_envs)]
+        drawn = [seeding.np_random() for _ in range(num_envs)]
+        self._luck: list[np.random.Generator] = [luck for luck, _ in drawn]
+        self._seeds = [seed for _, seed in drawn]
+
+    @property  # type: ignore[misc]  # a tuple, as SyncVectorEnv has it
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The random numbers of each conversation."""
+        return tuple(self._luck)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each conversation's random numbers."""
+        return tuple(self._seeds)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -68,7 +80,7 @@ class ChatVectorEnvironment(SharedWorldSpec, gymnasium.vector.VectorEnv[Any, Any
 
         Raises:
             UserError: a list of another number of seeds, a mask of another kind or without a conversation to begin,
-                or one before all have begun.
+                one before all have begun, or other options.
         """
         options = dict(options or {})
         chosen = self._chosen(options.pop("reset_mask")) if "reset_mask" in options else range(self.num_envs)
@@ -79,7 +91,7 @@ class ChatVectorEnvironment(SharedWorldSpec, gymnasium.vector.VectorEnv[Any, Any
         infos: dict[str, Any] = {}
         for slot in chosen:
             if seeds is not None and seeds[slot] is not None:
-                self._luck[slot] = seeding.np_random(seeds[slot])[0]
+                self._luck[slot], self._seeds[slot] = seeding.np_random(seeds[slot])
             infos = self._add_info(infos, self.stage.begin(slot, self._luck[slot], options), slot)
         return self._observations(), infos
 
@@ -128,8 +140,11 @@ class ChatVectorEnvironment(SharedWorldSpec, gymnasium.vector.VectorEnv[Any, Any
         return batch
 
     def render(self) -> tuple[Any, ...] | None:
-        """The conversations so far, a text each, for "ansi"; else None."""
-        return tuple(talk.text() for talk in self.stage.talks.values()) if self.render_mode == "ansi" else None
+        """The conversations so far, a text each; None, and Gymnasium's warning, without a render mode."""
+        if self.render_mode is None:
+            warn_of_no_mode(self.spec)
+            return None
+        return tuple(talk.text() for talk in self.stage.talks.values())
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(num_envs, actions), true for those that are allowed. Raises `UserError` as that of `ChatEnvironment`."""

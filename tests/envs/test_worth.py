@@ -133,3 +133,8 @@ def test_a_run_that_sets_no_penalty_has_none(tmp_path):
 def test_a_penalty_out_of_range_is_refused(penalty):
     with pytest.raises(UserError, match="missing_eos_penalty is out of range"):
         small_world(missing_eos_penalty=penalty)
+
+
+def test_a_version_without_its_run_is_refused():
+    with pytest.raises(UserError, match=r"(?s)version would have no effect: no run.*give run=…"):
+        small_world(version="v1")
