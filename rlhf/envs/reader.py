@@ -1,11 +1,15 @@
-"""The last hidden state of many conversations that grow, each token read once.
+"""The last hidden state of many conversations that grow: in the common case, a token of each in one pass.
 
     reader = Reader(model, pad_token_id, slots=8, context=256)
-    states = reader(conversations)          # (8, D): one pass for all that grew by a token, one for all that are new
+    states = reader(conversations)          # (8, D)
 
-It compares what it is given with what it has read. Conversations that grew by one token are read on from the cache,
-together; those that are new or were written anew leave it and are read from their beginning, together; those that
-are as they were are not read.
+It compares what it is given with what it has read, and makes two passes at most:
+
+- Conversations that grew by one token are read on from the cache of keys and values, a column for all of them.
+- New ones are read from their beginning, and so are those that grew by more or were written anew, as with each further
+  turn of the user's. They then join the cache.
+- Those that are as they were are not read. While others grow they leave the cache, whose rows all grow at once, and are
+  read from their beginning when they grow themselves.
 """
 
 from collections.abc import Sequence
@@ -22,7 +26,8 @@ class Reader:
     """What a frozen language model has read of N conversations.
 
     Args:
-        model: a causal language model; it is put into eval mode, and its weights must not change any more.
+        model: a causal language model; it is put into eval mode. Its weights are not changed here, and must not be
+            changed elsewhere: the cache would be of other ones.
         pad_token_id: on the left of shorter conversations.
         slots: N.
         context: tokens of a conversation at most, and of the model's positions.
@@ -48,12 +53,12 @@ class Reader:
         grown = [slot for slot in self._rows if slot in changed and self._read[slot] == list(conversations[slot][:-1])]
         fresh = [slot for slot in changed if slot not in grown]
         if changed:
-            self._keep(grown)
+            self._keep(grown or [slot for slot in self._rows if slot not in changed])
         if grown and self._cached is not None:
             last = torch.tensor([[conversations[slot][-1]] for slot in grown], device=self.device)
             self._note(grown, self._cached.read(last))
         if fresh:
-            self._begin(fresh, [list(conversations[slot]) for slot in fresh])
+            self._begin(fresh, conversations)
         for slot in changed:
             self._read[slot] = list(conversations[slot])
         return torch.stack([state for state in self._states if state is not None])
@@ -69,10 +74,11 @@ class Reader:
             self._cached = None
         self._rows = slots
 
-    def _begin(self, slots: list[int], conversations: list[list[int]]) -> None:
-        ids, mask = pad_left(conversations, self.pad_token_id)
-        lengths = [len(self._read[slot]) + 1 for slot in self._rows] + [len(ids) for ids in conversations]
-        room = self.context - min(lengths)  # until the shortest is full, no row reads more
+    def _begin(self, slots: list[int], conversations: Sequence[Sequence[int]]) -> None:
+        """Read some of the conversations from their beginning; the rows of the cache are those that it goes on with."""
+        ids, mask = pad_left([list(conversations[slot]) for slot in slots], self.pad_token_id)
+        shortest = min(len(conversations[slot]) for slot in [*self._rows, *slots])
+        room = self.context - shortest  # until the shortest is full, no row reads more
         new = CachedRows(self.model, mask.to(self.device), room)
         self._note(slots, new.read(ids.to(self.device)))
         if self._cached is None:

@@ -1,4 +1,9 @@
-"""Many conversations as one vectorised Gymnasium environment, with one pass through the network a step."""
+"""Many conversations as one vectorised Gymnasium environment, read, written and scored together.
+
+Where the network reads them, a step is one pass for all conversations that grew by a token, and a second one for all
+that began anew or whose user said something (`rlhf.envs.reader`). The network that writes replies takes such passes
+for each token.
+"""
 
 from typing import Any
 

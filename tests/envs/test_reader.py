@@ -56,6 +56,33 @@ def test_what_stayed_is_not_read_again(lively, tokenizer):
     assert passes.widths == []
 
 
+def test_what_stayed_while_others_began_anew_is_read_on_from_the_cache(lively, tokenizer):
+    """The first stays, then all grow: one pass of a token each."""
+    reader = Reader(lively, tokenizer.pad_token_id, slots=3, context=CONTEXT)
+    reader([[5, 6], [7], [8, 9, 10]])
+    passes = Counting(lively)
+    reader([[5, 6], [1, 2], [3]])
+    reader([[5, 6, 4], [1, 2, 4], [3, 4]])
+    assert passes.widths == [(2, 2), (3, 1)]
+
+
+def test_what_stayed_while_others_grew_is_read_from_its_beginning(lively, tokenizer):
+    reader = Reader(lively, tokenizer.pad_token_id, slots=2, context=CONTEXT)
+    reader([[5, 6], [7]])
+    passes = Counting(lively)
+    reader([[5, 6], [7, 1]])
+    reader([[5, 6, 1], [7, 1, 2]])
+    assert passes.widths == [(1, 1), (1, 1), (1, 3)]
+
+
+def test_what_is_new_or_grew_by_more_is_a_second_pass(lively, tokenizer):
+    reader = Reader(lively, tokenizer.pad_token_id, slots=3, context=CONTEXT)
+    reader([[5, 6], [7], [8, 9, 10]])
+    passes = Counting(lively)
+    reader([[5, 6, 1], [7, 1, 1], [2]])
+    assert passes.widths == [(1, 1), (2, 3)]
+
+
 def test_a_context_as_long_as_the_models_positions_is_never_exceeded(lively, tokenizer):
     """One row always new, one that grows to the last position: the cache's columns stay within the model's."""
     reader = Reader(lively, tokenizer.pad_token_id, slots=2, context=CONTEXT)
