@@ -8,5 +8,5 @@ reader.py     the language model's last hidden state of many conversations that 
 observing.py  what an agent sees: token ids, or those states
 stage.py      many conversations, reset and stepped together: the one place where this is done
 single.py     one of them as a gymnasium.Env;  vector.py: many as a gymnasium.vector.VectorEnv
-spec.py       what Gymnasium notes of how they were made
+rendering.py  the render modes;  spec.py: what Gymnasium notes of how they were made
 """

@@ -43,7 +43,8 @@ def make_world(
     Args:
         run: folder of a run: its model and tokenizer, its reward model, its limits. What else is given goes before.
         version: of the run; default: the live one.
-        model: a causal language model in memory; frozen from now on. Not needed to read and to write token ids.
+        model: a causal language model in memory. It is put into eval mode and not trained here; its weights must not
+            change while environments use it. Not needed to read and to write token ids.
         tokenizer: needed where there is no run; with an EOS, a pad token and a chat template (`load_tokenizer`). Beside
             a model or reward model of the run, it must have the entries and the special tokens of the run's own.
         prompts: texts, records or conversations; default: the training prompts of the embedded corpus.

@@ -4,12 +4,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from rlhf.chat.terminal.screen import printable
 from rlhf.envs.making import make_world
 from rlhf.envs.observing import View
+from rlhf.envs.rendering import refuse_other_modes, warn_of_no_mode
 from rlhf.envs.spec import SharedWorldSpec
 from rlhf.envs.stage import Action, Stage
 from rlhf.envs.world import World
@@ -133,19 +133,3 @@ def the_world(world: World | None, made_of: dict[str, Any]) -> World:
         raise UserError("A world is whole: nothing can be given beside it.", found=", ".join(made_of),
                         remedy="give these to make_world")  # fmt: skip
     return world
-
-
-def refuse_other_modes(render_mode: str | None, known: list[str]) -> None:
-    if render_mode not in (None, *known):
-        raise UserError(
-            "There is no such render mode.", expected=f"{', '.join(known)} or None", found=repr(render_mode)
-        )
-
-
-def warn_of_no_mode(spec: EnvSpec | None) -> None:
-    """As Gymnasium's own environments do where `render` is called without a render mode."""
-    name = spec.id if spec else "rlhf/ChatToken-v0"
-    gymnasium.logger.warn(
-        "You are calling render method without specifying any render mode. "
-        f'You can specify the render_mode at initialization, e.g. gym.make("{name}", render_mode="ansi")'
-    )

@@ -1,8 +1,7 @@
 """Many conversations as one vectorised Gymnasium environment, read, written and scored together.
 
-Where the network reads them, a step is one pass for all conversations that grew by a token, and a second one for all
-that began anew or whose user said something (`rlhf.envs.reader`). The network that writes replies takes such passes
-for each token.
+For features, a step takes two passes through the network at most: one for all conversations that grew by a token, one
+for all that are read from their beginning (`rlhf.envs.reader`). Replies to parameters take such passes for each token.
 """
 
 from typing import Any
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from rlhf.envs.actions import valid
 from rlhf.envs.observing import View
-from rlhf.envs.single import refuse_other_modes, the_world, warn_of_no_mode
+from rlhf.envs.rendering import refuse_other_modes, warn_of_no_mode
+from rlhf.envs.single import the_world
 from rlhf.envs.spec import SharedWorldSpec
 from rlhf.envs.stage import Action, Stage, Step
 from rlhf.envs.world import World

@@ -20,7 +20,7 @@ FurtherTurns = Sequence[str] | Callable[[Conversation], str | None]
 conversation so far, which ends with a reply; it returns None to end it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
     """Everything that the environments share. Make one with `rlhf.env.make_world`, and give it to as many as you like.
 
@@ -39,7 +39,7 @@ class World:
     max_reply_tokens: int = 32
     """Tokens of one reply at most, its end of sequence included."""
     model: Any = None
-    """The language model: writes replies, and reads conversations for `observation="features"`. Frozen."""
+    """The language model: writes replies, reads conversations for `observation="features"`, and is not trained."""
     user: FurtherTurns = ()
     max_turns: int = 8
     """Replies of a conversation at most."""
@@ -65,6 +65,10 @@ class World:
                     found=f"{len(ids)} tokens, and {self.max_reply_tokens} for the reply",
                     remedy="leave it out, lower max_reply_tokens, or raise context as far as the model allows",
                 )
+
+    def __repr__(self) -> str:
+        """In a few words: Gymnasium puts it into its messages."""
+        return f"<World of {len(self.prompts)} prompts, rewarded for {', '.join(self.rewards.names)}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "World":
         """Itself: nothing in it changes, and Gymnasium copies what an environment was made with."""

@@ -88,6 +88,11 @@ def test_worlds_are_shared_not_copied():
     assert copy.deepcopy(world) is world
 
 
+def test_a_world_is_told_in_a_few_words():
+    """Gymnasium writes it into its messages."""
+    assert repr(small_world()) == "<World of 3 prompts, rewarded for letters>"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
