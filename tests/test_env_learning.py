@@ -30,8 +30,28 @@ def test_stable_baselines_learns_on_it_without_an_adapter(name):
     assert after > before + 0.5
 
 
+def early(completion_ids, **columns):
+    """How many tokens of a reply are of the first half of the vocabulary."""
+    return [float(sum(token < 150 for token in ids)) for ids in completion_ids]
+
+
 @pytest.mark.slow
-def test_stable_baselines_reads_token_ids_too():
+def test_stable_baselines_learns_whole_replies():
+    """Six tokens in one action, half of them rewarded by chance; the agent learns it for each place."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    env = gymnasium.make(IDS["reply"], world=small_world(reward=early), observation="features")
+    agent = PPO("MlpPolicy", env, n_steps=256, batch_size=64, learning_rate=3e-3, seed=0, device="cpu")
+    before, _ = evaluate_policy(agent, env, 100, deterministic=False, warn=False)
+    agent.learn(2_048)
+    after, _ = evaluate_policy(agent, env, 100, deterministic=False, warn=False)
+    assert before < 3.5 and after > 5
+
+
+def test_stable_baselines_takes_token_ids():
+    """That it takes them, not that it learns: token numbers mean nothing as numbers (docs/env.md)."""
     from stable_baselines3 import PPO
 
-    PPO("MultiInputPolicy", gymnasium.make(IDS["reply"], world=small_world()), n_steps=64, device="cpu").learn(64)
+    agent = PPO("MultiInputPolicy", gymnasium.make(IDS["reply"], world=small_world()), n_steps=64, device="cpu")
+    assert agent.learn(64).num_timesteps == 64
