@@ -76,6 +76,8 @@ def make_world(
     if tokenizer is None:
         raise UserError("The environment needs a tokenizer.", remedy="give run=…, or tokenizer=… and prompts=…")
     _check_complete(tokenizer)
+    if found and model is found.model:
+        found.refuse_other(tokenizer)
     if model is not None:
         _check_vocabulary(model, tokenizer)
     limits = found.config.data if found else None
@@ -85,8 +87,6 @@ def make_world(
     rows = [_as_prompt(prompt) for prompt in prompts] if prompts is not None else _embedded(found)
     encoded = [encode_prompt(tokenizer, row.prompt) for row in rows]
     rewards, read = made_rewards(reward, found, tokenizer, rows, several_turns=bool(user), held_out=demonstrations)
-    if found and (model is found.model or read is not None):
-        _check_same(tokenizer, found.tokenizer)
     return World(
         tokenizer, rows, encoded, rewards, _context(context, limits, model, tokenizer, encoded, most, bool(user)),
         most, model, user, max_turns, _penalty(missing_eos_penalty, found), read,
@@ -118,21 +118,6 @@ def _check_complete(tokenizer: PreTrainedTokenizerFast) -> None:
         raise UserError("The tokenizer lacks what conversations are written with.", expected=", ".join(needed),
                         found=f"no {', no '.join(lacking)}",
                         remedy="load it with rlhf.tokenizer.load_tokenizer, which adds what is missing")  # fmt: skip
-
-
-def _check_same(given: PreTrainedTokenizerFast, own: PreTrainedTokenizerFast) -> None:
-    """What was trained with the run's own tokenizer must be able to read what is written with the given one."""
-    for what, one, other in (
-        ("entries", given.get_vocab(), own.get_vocab()),
-        ("special tokens", _special(given), _special(own)),
-    ):
-        if one != other:
-            raise UserError("The tokenizer is not that of the run, whose models are used.", found=f"other {what}",
-                            remedy="leave tokenizer out, or give model and reward, too")  # fmt: skip
-
-
-def _special(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], set[int]]:
-    return dict(tokenizer.special_tokens_map), set(tokenizer.all_special_ids)  # the map leaves out those without a role
 
 
 def _check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -47,7 +47,7 @@ class Ids:
 
 
 class Features:
-    """What the language model, which is not trained, makes of the tokens so far: (D,), the state that its head turns into logits.
+    """What the language model makes of the tokens so far: (D,), the state that its head turns into logits.
 
     For `MlpPolicy`. A linear policy on it can be the language model itself: π(token | state) = softmax(W · state).
     """

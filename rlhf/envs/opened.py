@@ -59,6 +59,20 @@ class OpenedRun(NamedTuple):
         read = [limited(classroom.SOURCE.demonstrations(spec), spec) for spec in specs]
         return mixed([in_split(data, rows, "validation") for rows in read], specs)
 
+    def refuse_other(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """What was trained with the run's own tokenizer must be able to read what is written with the given one.
+
+        Raises:
+            UserError: its entries or special tokens are others.
+        """
+        for what, one, other in (
+            ("entries", tokenizer.get_vocab(), self.tokenizer.get_vocab()),
+            ("special tokens", _special(tokenizer), _special(self.tokenizer)),
+        ):
+            if one != other:
+                raise UserError("The tokenizer is not that of the run, whose models are used.", found=f"other {what}",
+                                remedy="leave tokenizer out, or give model and reward, too")  # fmt: skip
+
     def _refuse_others(self, specs: list[SourceSpec], name: str, loader: str) -> None:
         others = {one.source for one in specs} - {EMBEDDED.source}
         if others:
@@ -92,3 +106,7 @@ def open_run(folder: Path, version: str | None, device: str) -> OpenedRun:
     tokenizer = load_tokenizer(str(path), vocab_size=config.model.vocab_size, texts=list, max_length=length)
     model = load_causal_lm(str(path), tokenizer, config.model.precision, found)
     return OpenedRun(config, tokenizer, model, found, reward if reward and reward.is_dir() else None)
+
+
+def _special(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], set[int]]:
+    return dict(tokenizer.special_tokens_map), set(tokenizer.all_special_ids)  # the map leaves out those without a role

@@ -59,7 +59,7 @@ def made_rewards(
     if not isinstance(given, str | dict | list):
         return Rewards([Reward(getattr(given, "__name__", type(given).__name__), given)]), None
     specs = _specs(given)
-    read = _learned(run) if uses_model(specs) else None
+    read = _learned(run, tokenizer) if uses_model(specs) else None
     return build_rewards(specs, _workshop(run, tokenizer, held_out, read)), read
 
 
@@ -117,10 +117,11 @@ def _gold(prompts: Sequence[Prompt], several_turns: bool) -> RewardFunction:
     return judged(judge, prompts)
 
 
-def _learned(run: OpenedRun | None) -> ReadFunction:
+def _learned(run: OpenedRun | None, tokenizer: PreTrainedTokenizerFast) -> ReadFunction:
     if run is None or run.reward_folder is None:
         raise UserError("There is no learned reward model.", expected="a run with the result of phase reward",
                         remedy="give run=…, or another reward=…")  # fmt: skip
+    run.refuse_other(tokenizer)
     model = RewardModel.load(run.reward_folder, run.tokenizer, run.config.model.precision, run.device)
     return reader(model, features=False)
 

@@ -160,7 +160,8 @@ def test_another_tokenizer_than_the_runs_is_for_other_models(tmp_path):
     special.bos_token = own.eos_token
     given = {"run": tmp_path, "device": "cpu", "prompts": ["The cat"]}
     for tokenizer, found in ((other, "other entries"), (special, "other special tokens")):
-        for changes in ({"reward": letters}, {"model": small()[0], "reward": "model"}):
+        normalised = {"reward": "composite", "parts": ["model", "distinct"], "normalise": True}
+        for changes in ({"reward": letters}, *({"model": small()[0], "reward": one} for one in ("model", normalised))):
             with pytest.raises(UserError, match=f"(?s)not that of the run.*{found}"):
                 make_world(**given, tokenizer=tokenizer, **changes)
         make_world(**given, tokenizer=tokenizer, model=small()[0], reward=letters)
