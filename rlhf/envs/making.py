@@ -6,7 +6,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.config import DataSection
 from rlhf.data import classroom
 from rlhf.data.mixing import order
 from rlhf.envs.opened import EMBEDDED, EMBEDDED_PROMPTS, OpenedRun, open_run
@@ -80,15 +79,14 @@ def make_world(
         found.refuse_other(tokenizer)
     if model is not None:
         _check_vocabulary(model, tokenizer)
-    limits = found.config.data if found else None
     most = max_reply_tokens
     if most is None:
-        most = limits.max_response_tokens if limits else REPLY_TOKENS
+        most = found.max_reply_tokens if found else REPLY_TOKENS
     rows = [_as_prompt(prompt) for prompt in prompts] if prompts is not None else _embedded(found)
     encoded = [encode_prompt(tokenizer, row.prompt) for row in rows]
     rewards, read = made_rewards(reward, found, tokenizer, rows, several_turns=bool(user), held_out=demonstrations)
     return World(
-        tokenizer, rows, encoded, rewards, _context(context, limits, model, tokenizer, encoded, most, bool(user)),
+        tokenizer, rows, encoded, rewards, _context(context, found, model, tokenizer, encoded, most, bool(user)),
         most, model, user, max_turns, _penalty(missing_eos_penalty, found), read,
     )  # fmt: skip
 
@@ -136,7 +134,7 @@ def _as_prompt(given: Question) -> Prompt:
 
 def _context(
     given: int | None,
-    limits: DataSection | None,
+    run: OpenedRun | None,
     model: Any,
     tokenizer: PreTrainedTokenizerFast,
     encoded: list[list[int]],
@@ -146,8 +144,8 @@ def _context(
     """How long a conversation may be, in tokens."""
     positions = getattr(model.config, "max_position_embeddings", None) if model is not None else None
     enough = max((len(ids) for ids in encoded), default=0) + reply
-    if given is None and limits is not None:
-        given = limits.max_prompt_tokens + limits.max_response_tokens
+    if given is None and run is not None:
+        given = run.context
     elif given is None:
         wanted = positions or tokenizer.model_max_length if several_turns else enough
         given = min(wanted, positions or wanted)

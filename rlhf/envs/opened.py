@@ -41,6 +41,16 @@ class OpenedRun(NamedTuple):
         """As phase ppo took it off; 0 where it was not set."""
         return self.config.ppo.trainer_args.get("missing_eos_penalty") or 0.0
 
+    @property
+    def max_reply_tokens(self) -> int:
+        """Of PPO's replies."""
+        return self.config.ppo.trainer_args.get("response_length") or self.config.data.max_response_tokens
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest prompt and of PPO's longest reply."""
+        return self.config.data.max_prompt_tokens + self.max_reply_tokens
+
     def prompts(self) -> list[Prompt]:
         """The first training prompts of the embedded corpus, in hash order.
 

@@ -32,3 +32,11 @@ def test_a_version_is_rewarded_by_its_own_reward_model_and_as_it_was_configured(
     wanted = float(RewardModel(judge, tokenizer.pad_token_id).score_ids([[*live.encoded[0], *reply]])[0])
     ours, others = (world.score([world.prompts[0]], [world.encoded[0]], [reply])[0][0] for world in (live, v1))
     assert abs(wanted) > 0.01 and abs(ours - wanted) < 1e-4 and abs(others + wanted) < 1e-4
+
+
+def test_replies_are_as_long_as_ppos(tmp_path):
+    """PPO's own limit goes before that of the data: 32 tokens of a prompt, and 5 or 12 of a reply."""
+    for number, length in enumerate((5, 12)):
+        made_run(tmp_path / str(number), ppo={"response_length": length})
+        world = make_world(tmp_path / str(number), **GIVEN)
+        assert (world.max_reply_tokens, world.context) == (length, 32 + length)
