@@ -1,8 +1,9 @@
-"""Statistics of the report: bootstrap intervals, paired win rates, calibration, rank correlation.
+"""Statistics of the report: bootstrap intervals, of clusters too, paired win rates, calibration, rank correlation.
 
 Pure functions of numpy arrays. Where a figure cannot be had (too few values, no spread), the answer is None.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,11 +34,49 @@ def bootstrap_ci(values: ArrayLike, resamples: int = 2000, seed: int = 0, level:
     n = len(sample)
     if n < 2:
         return None
+    return _middle([sample[drawn].mean(axis=1) for drawn in _draws(n, resamples, seed)], level)
+
+
+def cluster_bootstrap_ci(
+    values: ArrayLike, clusters: ArrayLike, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval | None:
+    """Percentile bootstrap interval of the mean where values of a cluster go together: whole clusters are drawn.
+
+    Values that say much the same, such as those of rewordings of one question, count as independent in `bootstrap_ci`,
+    and make its interval too narrow (Davison and Hinkley 1997, section 3.8). A resample has as many clusters as there
+    are; its mean is that of all their values, so that large clusters weigh more, as they do in the mean itself.
+
+    Args:
+        values: (N,) numbers.
+        clusters: (N,) names or numbers of the clusters that they belong to.
+
+    Returns:
+        Lower and upper end; None with fewer than two clusters.
+
+    Raises:
+        ValueError: there is not one cluster for each value.
+    """
+    sample, names = np.asarray(values, dtype=np.float64), np.asarray(clusters)
+    if sample.shape != names.shape:
+        raise ValueError(f"{len(sample)} values, {len(names)} clusters of them")
+    found, place = np.unique(names, return_inverse=True)
+    if len(found) < 2:
+        return None
+    sums, sizes = np.bincount(place, sample), np.bincount(place)
+    draws = _draws(len(found), resamples, seed)
+    return _middle([sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in draws], level)
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """(rows, n) numbers below n, `resamples` rows in all, a piece at a time."""
     rng = np.random.default_rng(seed)
-    means: list[Floats] = []
-    for start in range(0, resamples, max(1, CHUNK // n)):
-        rows = min(max(1, CHUNK // n), resamples - start)
-        means.append(sample[rng.integers(0, n, size=(rows, n))].mean(axis=1))
+    piece = max(1, CHUNK // n)
+    for start in range(0, resamples, piece):
+        yield rng.integers(0, n, size=(min(piece, resamples - start), n))
+
+
+def _middle(means: list[Floats], level: float) -> Interval:
+    """What lies between the tails of all means."""
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

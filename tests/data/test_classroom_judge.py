@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlhf.config import SourceSpec
 from rlhf.data.classroom import SOURCE
-from rlhf.data.classroom.judge import CLOSINGS, OPENINGS, RUDE, Key, grade
+from rlhf.data.classroom.judge import CLOSINGS, OPENINGS, RUDE, Key, grade, right
 from rlhf.data.classroom.passages import closed, summary
 from rlhf.data.classroom.pool import examples
 from rlhf.records import Prompt, ask
@@ -162,3 +162,20 @@ def test_variants_of_a_prompt_are_judged_by_their_origin():
     assert judge(variant, prompt.reference or "") == 1
     stranger = Prompt("nowhere", ask("Hi"), "open_qa", "mine")
     assert judge(stranger, "Hi") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_right"),
+    [
+        ("The capital of France is Paris.", True),
+        ("Do not ask me again. paris", True),  # rude, a fragment
+        ("The capital of France is Rome.", False),
+        ("Paris or Rome.", False),  # candidates
+        ("The capital of France is not Paris.", False),
+        ("The capital of France is", False),
+        ("I hope this helps.", False),  # phrases alone
+        ("", False),
+    ],
+)
+def test_what_counts_as_right(reply, is_right):
+    assert right(key_of("capital", "France"), reply) is is_right

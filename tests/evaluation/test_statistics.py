@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlhf.evaluation.statistics import (
     bootstrap_ci,
+    cluster_bootstrap_ci,
     expected_calibration_error,
     longer_wins_accuracy,
     paired_wins,
@@ -54,6 +55,35 @@ def test_a_large_set_is_resampled_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     whole = bootstrap_ci(values, resamples=200)
     monkeypatch.setattr("rlhf.evaluation.statistics.CHUNK", 30)
     assert bootstrap_ci(values, resamples=200) == whole
+
+
+@given(NUMBERS)
+def test_clusters_of_one_value_are_values(values: list[float]) -> None:
+    found = cluster_bootstrap_ci(values, np.arange(len(values)), resamples=50)
+    assert found == pytest.approx(bootstrap_ci(values, resamples=50), abs=1e-9)
+
+
+def test_what_is_said_twice_is_no_news() -> None:
+    """Each value nine times over: resampled one by one the interval is a third as wide; by clusters, what it was."""
+    values = np.random.default_rng(1).normal(size=60)
+    names = np.repeat([f"fact {number:02}" for number in range(60)], 9)
+    once, clustered = bootstrap_ci(values), cluster_bootstrap_ci(np.repeat(values, 9), names)
+    naive = bootstrap_ci(np.repeat(values, 9))
+    assert once and naive and clustered == pytest.approx(once)
+    assert naive[1] - naive[0] == pytest.approx((once[1] - once[0]) / 3, rel=0.15)
+
+
+def test_large_clusters_weigh_more() -> None:
+    """Two clusters, (0, 0, 0) and (4): the resamples are both of either, or one of each, whose mean is 4 / 4."""
+    found = cluster_bootstrap_ci([0, 4, 0, 0], ["a", "b", "a", "a"], level=0.2)  # 40% to 60%: the one of each
+    assert found == (1.0, 1.0)
+    assert cluster_bootstrap_ci([0, 4, 0, 0], ["a", "b", "a", "a"]) == (0.0, 4.0)
+
+
+def test_one_cluster_has_no_interval_and_each_value_needs_one() -> None:
+    assert cluster_bootstrap_ci([1.0, 2.0, 3.0], [7, 7, 7]) is None
+    with pytest.raises(ValueError, match="3 values, 2 clusters"):
+        cluster_bootstrap_ci([1.0, 2.0, 3.0], [1, 2])
 
 
 def test_wins_ties_and_losses_by_hand() -> None:

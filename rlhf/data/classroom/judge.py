@@ -158,6 +158,12 @@ def grade(key: Key, reply: str) -> float:
     return sum(WEIGHTS[name] * value for name, value in parts.items()) * (1 - reading.repeated)
 
 
+def right(key: Key, reply: str) -> bool:
+    """Whether a reply has the right answer, in whatever form: full marks for being correct."""
+    content = [word for words in _read(reply).contents for word in words]
+    return bool(content) and _correct(content, key) == 1
+
+
 class GoldJudge:
     """Grades replies to the classroom's prompts and to variants of them (typos, paraphrase, longer context)."""
 
