@@ -20,28 +20,20 @@
 # %%
 import os
 
-from lab.chat import (
-    Arguments,
-    acting,
-    curve,
-    examples,
-    figure,
-    known,
-    language_model,
-    learn,
-    measure,
-    sensitivity,
-    settings,
-    studied,
-    worlds,
-)
+from lab.chat import Arguments, summary, trainings
+from lab.chat_figures import learning, sensitivity
+from lab.chat_outcome import NAMES
+from lab.chat_worlds import fact, known, questions
 
 SHORT = bool(os.environ.get("LAB_SHORT"))
 ARGUMENTS = (
-    Arguments(steps=512, environments=8, prompts=100, held_out=10, reply_tokens=4, entries=300, language_steps=5)
+    Arguments(
+        seeds=1, steps=256, environments=8, prompts=100, held_out=10, reply_tokens=4, entries=300, language_steps=2,
+        workers=1,
+    )
     if SHORT
     else Arguments()
-)
+)  # fmt: skip
 
 # %% [markdown]
 # ## Theory
@@ -72,40 +64,58 @@ ARGUMENTS = (
 # %% [markdown]
 # ## Run
 #
-# A small language model is made and trained on questions of the embedded school corpus, just long enough to write
-# sentences: many of its facts are wrong. What is measured on are other questions, each once. They are other wordings:
-# nearly all ask for a fact that some training question asks for too.
+# For each seed a small language model is made and trained on questions of the embedded school corpus, just long enough
+# to write sentences: many of its facts are wrong. What is measured on are other questions, each once. They are other
+# wordings: nearly all ask for a fact that some training question asks for too.
 
 # %%
-both = worlds(ARGUMENTS)
-of = settings(ARGUMENTS.steps, ARGUMENTS.environments)
-print(f"{len(both.training.prompts)} questions, {both.training.vocabulary} tokens to choose from")
-print(f"{known(both):.1%} of the held-out questions ask for a fact of training in other words")
-start = acting(language_model(both.training, of, ARGUMENTS.seed), of)
-training = learn(both.training, of, ARGUMENTS.seed)
+asked = questions(ARGUMENTS.task(ARGUMENTS.seed))
+facts = {fact(prompt) for prompt in asked.held_out}
+print(f"{len(asked.training)} questions to learn from, {len(asked.held_out)} to measure on, about {len(facts)} facts")
+print(f"{known(asked):.1%} of the held-out questions ask for a fact of training in other words")
+
+# %% [markdown]
+# Every seed is trained, and so is everything that the study at the end needs, in processes side by side.
+
+# %%
+done, study = trainings(ARGUMENTS)
 
 # %% [markdown]
 # ## Results
+#
+# Questions about one fact are rewordings of each other, so they do not count as independent: an interval comes from
+# drawing *facts* again and again, each with all its questions (the cluster bootstrap). With facts $c$, the number of
+# their questions $n_c$ and the sums $s_c$ of what the questions gained, each draw $c_1 \dots c_C$ gives the mean
+#
+# $$\bar g = \frac{\sum_k s_{c_k}}{\sum_k n_{c_k}},$$
+#
+# and 95% of these means lie between the ends of the interval.
 
 # %%
-outcome = measure(both, start, training.agent)
-print({name: round(float(rewards.mean()), 3) for name, rewards in outcome.rewards().items()})
-print("gain over the language model", outcome.gain("before"), "over the best constant reply", outcome.gain("constant"))
-print("distinct replies", outcome.distinct(), "- the constant reply:", outcome.constant[0].text)
-figure(curve(training, of.steps), outcome)
+for seed, of in done.items():
+    print(summary(seed, of))
+
+# %%
+outcome = next(iter(done.values())).outcome
+for who, mean in outcome.means().items():
+    print(f"{mean:.3f} {NAMES[who]}")
+learning(done)
 
 # %% [markdown]
-# What is replied to held-out questions, before and after:
+# What is replied to held-out questions, before and after, by the first seed:
 
 # %%
-for one in examples(both.held_out, outcome, 5):
+for one in next(iter(done.values())).examples[:5]:
     print(f"{one['question']}\n   before: {one['before']['text']}\n   after: {one['after']['text']}")
     print(f"   reference: {one['reference']}")
 
 # %% [markdown]
 # ## Sensitivity
 #
-# How far each step goes. What the curves show are replies as they are drawn, to training questions.
+# Left, how far each step of PPO goes. Right, how long the language model was trained before PPO began. This is the
+# choice on which the result rests: a model that was trained longer is better than PPO makes a worse one, and leaves
+# PPO less to gain, or nothing. PPO is no replacement for more training on references here, where there are references
+# for all questions; it is what remains where there are none, and only a reward.
 
 # %%
-sensitivity(studied(both.training, of, ARGUMENTS.seed))
+sensitivity(study)
