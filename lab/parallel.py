@@ -35,6 +35,20 @@ def _for_now() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _numpy_alone() -> Iterator[None]:
+    """For processes that start meanwhile: NumPy's library reads how many threads to use when it is loaded."""
+    name = "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def spread(
     work: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], title: str, workers: int | None = None
 ) -> list[Result]:
@@ -54,7 +68,8 @@ def spread(
         with _for_now():
             return [work(*job) for job in tqdm(jobs, title)]
     with ProcessPoolExecutor(many, mp_context=get_context("spawn"), initializer=_alone) as pool:
-        futures = [pool.submit(work, *job) for job in jobs]
+        with _numpy_alone():
+            futures = [pool.submit(work, *job) for job in jobs]  # starts the processes
         try:
             for future in tqdm(as_completed(futures), title, total=len(futures)):
                 future.result()

@@ -41,6 +41,19 @@ def test_every_job_has_one_thread_and_afterwards_there_are_as_many_as_before(wor
         torch.set_num_threads(before)
 
 
+def numpy_threads(_: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+@pytest.mark.parametrize("before", [None, "7"])
+def test_numpy_has_one_thread_in_each_process_and_this_one_stays_as_it_is(before, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    assert spread(numpy_threads, [(1,), (2,)], "jobs", workers=2) == ["1", "1"]
+    assert os.environ.get("OMP_NUM_THREADS") == before
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_job_raises_is_raised(workers):
     with pytest.raises(ValueError, match="job"):
