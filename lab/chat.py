@@ -130,11 +130,11 @@ def trainings(arguments: Arguments) -> tuple[dict[int, Trained], Study]:
 
 def told(of: Trained, whole: bool = True) -> dict[str, Any]:
     """A training as JSON has it; `whole`: with the reward of each question, in their order."""
-    outcome = of.outcome
+    outcome, rollout = of.outcome, of.settings.horizon * of.settings.environments
     found: dict[str, Any] = {
         "seed": of.task.seed, "rewards": outcome.means(), "right": outcome.right(), "distinct": outcome.distinct(),
         "gains": {who: outcome.gain(who) for who in NAMES if who != "after"}, "right_gain": outcome.right_gain(),
-        "environment_steps": of.settings.steps, "tokens": of.tokens, "seconds": of.seconds,
+        "environment_steps": of.settings.steps // rollout * rollout, "tokens": of.tokens, "seconds": of.seconds,
     }  # fmt: skip
     if whole:
         rewards = {who: [round(one.reward, 4) for one in outcome.replies[who]] for who in POLICIES}
