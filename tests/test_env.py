@@ -194,19 +194,6 @@ def test_some_begin_anew_as_gymnasium_has_it(world, view):
         compare(together.step(np.array(actions)), apart.step(np.array(actions)))
 
 
-@pytest.mark.parametrize("mask", [[True, False], np.array([1, 0]), np.array([True]), np.zeros(2, bool), None])
-def test_a_mask_that_says_not_which_begin_anew_is_refused(world, mask):
-    envs = ChatVectorEnvironment(2, world=world)
-    envs.reset(seed=0)
-    with pytest.raises(UserError, match="reset_mask"):
-        envs.reset(options={"reset_mask": mask})
-
-
-def test_all_begin_before_some_begin_anew(world):
-    with pytest.raises(UserError, match=r"call reset\(\) first"):
-        ChatVectorEnvironment(2, world=world).reset(options={"reset_mask": np.array([True, False])})
-
-
 def compare(found, wanted) -> None:
     """Equal but for rounding; of masks in infos, all."""
     if isinstance(wanted, dict):

@@ -46,3 +46,16 @@ def test_seeds_are_told_as_gymnasiums_own_vector_environment_tells_them(world):
         assert together.np_random_seed == apart.np_random_seed
         ours, theirs = ([luck.random() for luck in envs.np_random] for envs in (together, apart))
         assert ours == theirs
+
+
+@pytest.mark.parametrize("mask", [[True, False], np.array([1, 0]), np.array([True]), np.zeros(2, bool), None])
+def test_a_mask_that_says_not_which_begin_anew_is_refused(world, mask):
+    envs = ChatVectorEnvironment(2, world=world)
+    envs.reset(seed=0)
+    with pytest.raises(UserError, match="reset_mask"):
+        envs.reset(options={"reset_mask": mask})
+
+
+def test_all_begin_before_some_begin_anew(world):
+    with pytest.raises(UserError, match=r"call reset\(\) first"):
+        ChatVectorEnvironment(2, world=world).reset(options={"reset_mask": np.array([True, False])})
