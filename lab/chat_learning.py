@@ -1,6 +1,6 @@
 """One training of `lab.chat`: the lab's PPO, from the language model on.
 
-done = trained(Task(seed=1), settings(400_000, 128))
+done = trained(Task(seed=1), settings(200_000, 128))
 done.outcome.means()                               # {"before": …, "after": …, "constant": …, "echo": …}
 """
 

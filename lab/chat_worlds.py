@@ -41,7 +41,7 @@ class Task:
     """Of a reply, at most."""
     entries: int = 512
     """Vocabulary of the language model that is made."""
-    language_steps: int = 300
+    language_steps: int = 600
     """Steps of its training."""
 
 

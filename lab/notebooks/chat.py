@@ -64,8 +64,8 @@ ARGUMENTS = (
 # %% [markdown]
 # ## Run
 #
-# For each seed a small language model is made and trained on questions of the embedded school corpus, just long enough
-# to write sentences: many of its facts are wrong. What is measured on are other questions, each once. They are other
+# For each seed a small language model is made and trained on questions of the embedded school corpus with their
+# references, until it gets most answers right. What is measured on are other questions, each once. They are other
 # wordings: nearly all ask for a fact that some training question asks for too.
 
 # %%
@@ -112,10 +112,10 @@ for one in next(iter(done.values())).examples[:5]:
 # %% [markdown]
 # ## Sensitivity
 #
-# Left, how far each step of PPO goes. Right, how long the language model was trained before PPO began. This is the
-# choice on which the result rests: a model that was trained longer is better than PPO makes a worse one, and leaves
-# PPO less to gain, or nothing. PPO is no replacement for more training on references here, where there are references
-# for all questions; it is what remains where there are none, and only a reward.
+# Left, how far each step of PPO goes; too far, and the language model is forgotten. Right, how long the language model
+# was trained before PPO began, which decides far more than PPO does: trained longer it is better than PPO makes a
+# worse one. Where there are references for all questions, more training on them is the better use of time; PPO is for
+# where there is only a reward.
 
 # %%
 sensitivity(study)

@@ -151,7 +151,7 @@ def test_how_many_facts_are_known_by_hand():
 def test_the_study_changes_one_thing_at_a_time():
     wanted = jobs(Arguments(language_steps=100))
     task, of = wanted[""][""][0]
-    assert of.steps == 400_000 and (task.language_steps, of.learning_rate) == (100, 1e-3)
+    assert of.steps == 200_000 and (task.language_steps, of.learning_rate) == (100, 1e-3)
     rates = {value: {job.learning_rate for _, job in each} for value, each in wanted["Learning rate"].items()}
     assert rates == {"0.0001": {1e-4}, "0.001": {1e-3}, "0.01": {1e-2}}
     models = wanted["Steps of the language model"]
@@ -209,7 +209,7 @@ def test_arguments_out_of_range_are_refused(bad):
         Arguments(**bad)
 
 
-@pytest.mark.parametrize("given", [{"entries": 512}, {"language_steps": 300}])
+@pytest.mark.parametrize("given", [{"entries": 512}, {"language_steps": 600}])
 def test_what_a_run_decides_is_refused_beside_it(given):
     with pytest.raises(UserError, match="none with --run"):
         Arguments(run=Path("models/tiny"), **given)
