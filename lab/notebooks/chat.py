@@ -28,7 +28,7 @@ from lab.chat_worlds import fact, known, questions
 SHORT = bool(os.environ.get("LAB_SHORT"))
 ARGUMENTS = (
     Arguments(
-        seeds=1, steps=256, environments=8, prompts=100, held_out=10, reply_tokens=4, entries=300, language_steps=2,
+        seeds=1, steps=256, environments=8, prompts=100, held_out=10, reply_tokens=4, entries=300, language_steps=1,
         workers=1,
     )
     if SHORT
