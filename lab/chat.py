@@ -15,7 +15,8 @@ about one fact are rewordings of each other.
 
 Read with care. Most of what the policy can do it has from the language model's own training on references: how long
 that was decides far more than PPO does. The study shows it, before and after PPO, for half, as many and twice as many
-steps. The reward is for shared words; how many replies have the right answer is counted beside it, and nothing is
+steps. The reward is for shared words, and what PPO finds is mostly form: "Sure!" costs less than "I hope this helps."
+where the reference has another phrase. How many replies have the right answer is counted beside it, and nothing is
 claimed of that. Nearly all held-out questions ask for facts that training questions ask for too (`known` in the results
 says how many), so this is no test of facts never met.
 """

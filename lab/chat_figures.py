@@ -22,7 +22,7 @@ POLICIES: dict[Who, tuple[str, str]] = {
     "before": ("before: the language model", PALETTE[1]),
     "after": ("after PPO", PALETTE[2]),
 }
-SYMBOLS: dict[Who, str] = {"before": "circle-open", "after": "circle"}
+SYMBOLS: dict[Who, str] = {"before": "circle-open-dot", "after": "circle"}
 UNLEARNED: dict[Who, tuple[str, str]] = {
     "constant": ("best reply to everything", PALETTE[3]),
     "echo": ("the question itself", PALETTE[4]),
@@ -78,5 +78,5 @@ def _reached(figure: go.Figure, values: Mapping[str, Sequence[Trained]], column:
 
 
 def _finished(figure: go.Figure, title: str) -> go.Figure:
-    legend = dict(orientation="h", y=-0.2, x=0.5, xanchor="center")
-    return figure.update_layout(title=title, legend=legend, margin=dict(t=90, b=110)).update_yaxes(rangemode="tozero")
+    legend = dict(orientation="h", y=-0.24, x=0.5, xanchor="center")
+    return figure.update_layout(title=title, legend=legend, margin=dict(t=80, b=120)).update_yaxes(rangemode="tozero")
