@@ -113,7 +113,7 @@ class Collector:
         actions, shape = environments.single_action_space, self._environments.single_observation_space.shape
         if not (isinstance(actions, Discrete) and actions.start == 0):
             raise UserError("DQN cannot act in this environment.", expected="actions Discrete(n) from 0",
-                            found=str(actions), remedy="choose another --environment")  # fmt: skip
+                            found=str(actions), remedy="choose another of --tasks")  # fmt: skip
         assert shape is not None
         self.environments, self.observation_size, self.actions = environments.num_envs, shape[0], int(actions.n)
         self.observations = np.asarray(self._environments.reset(seed=seed)[0], np.float32)  # type: ignore[arg-type]

@@ -61,6 +61,11 @@ class Options:
         need(self.seed >= 0, "seed", "at least 0", self.seed)
         need(self.workers is None or self.workers >= 1, "workers", "at least 1", self.workers)
 
+    def differing(self) -> list[str]:
+        """What an experiment was given that is not as it would be by default: name = value."""
+        own = [field for field in fields(self) if field.name not in {field.name for field in fields(Options)}]
+        return [f"{field.name} = {value}" for field in own if (value := getattr(self, field.name)) != field.default]
+
 
 def need(true: bool, argument: str, expected: str, found: object) -> None:
     """Refuse an argument. Raises `UserError` unless `true`."""
@@ -163,6 +168,8 @@ class Experiment:
             "claims": self.claims, "results": self.results,
         }  # fmt: skip
         replace_text(path, json.dumps(whole, indent=1, default=_plain, ensure_ascii=False) + "\n")
+        if self.claims and (differing := self.arguments.differing()):
+            print(f"published values are of other settings: here {', '.join(differing)}")
         for claim in self.claims:
             print(f"{'met' if claim['met'] else 'NOT MET':8}{claim['what']}: {claim['measured']:.4g}"
                   f" (asked for: {claim['wanted']})")  # fmt: skip

@@ -85,7 +85,11 @@ def _with_bars(figure: go.Figure, runs: Runs, asked: Mapping[str, float], title:
             figure.add_hline(asked[name], line_dash="dash", line_color=PALETTE[1], row=row, col=column)
     if any(name in asked for name in runs):
         figure.add_scatter(x=[None], y=[None], mode="lines", line=dict(dash="dash", color=PALETTE[1]), name="asked for")
-    return figure.update_layout(title=title, legend=dict(orientation="h", y=-0.12, x=0.5, xanchor="center"))
+    return figure.update_layout(
+        title=title,
+        legend=dict(orientation="h", yref="container", y=0.01, yanchor="bottom", x=0.5, xanchor="center"),
+        margin_b=90,
+    )
 
 
 def sensitivity(found: Swept, task: str) -> go.Figure:
@@ -101,7 +105,7 @@ def sensitivity(found: Swept, task: str) -> go.Figure:
         figure.update_yaxes(title_text=name, row=row, col=1)
     return figure.update_layout(
         title=f"{task}: one setting changed at a time", height=STUDY_SIZE[1],
-        legend=dict(orientation="h", y=-0.08, x=0.5, xanchor="center"),
+        legend=dict(orientation="h", yref="container", y=0.01, yanchor="bottom", x=0.5, xanchor="center"), margin_b=80,
     )  # fmt: skip
 
 

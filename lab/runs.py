@@ -68,7 +68,9 @@ def side_by_side(task: str, many: int) -> VectorEnv:
         made = gymnasium.make_vec(task, many, "sync", wrappers=[_limited])  # type: ignore[list-item]  # may wrap nothing
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"The environment {task} cannot be made.", expected="one of Gymnasium, and what it needs",
-                        found=str(error), remedy="CartPole-v1, for one") from None  # fmt: skip
+                        found=str(error),
+                        remedy="check the name and its version; some need a package more, such as gymnasium[box2d]",
+                        ) from None  # fmt: skip
     return prepared(made)
 
 

@@ -1,6 +1,7 @@
 """Tabular reinforcement learning: dynamic programming, temporal differences and Monte Carlo, against published values.
 
 python -m lab.tabular --help
+
 python -m lab.tabular --out docs/results/lab                  # everything, as published
 
 The algorithms are in lab/dynamic_programming.py, lab/tabular_control.py and lab/tabular_prediction.py, the worlds in

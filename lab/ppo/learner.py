@@ -182,12 +182,11 @@ def train(
     start = seeds(seed, TRAINING)(environments.num_envs)
     collector = Collector(environments, actor, observations, settings, start)
     learner = Learner(policy, settings, seed)
-    updates = max(1, settings.steps // (settings.horizon * environments.num_envs))
-    for done in range(updates):
+    for done in range(settings.updates):
         rollout = collector.collect()
         observations.learn(rollout.raw.reshape(-1, *size))
         paid = rewards.scaled(rollout.rewards, rollout.mask) if rewards else rollout.rewards
-        learner.update(rollout, paid, done / updates)
+        learner.update(rollout, paid, done / settings.updates)
         if tell:
             tell(collector.counter.steps, learner.figures)
     counted = collector.counter

@@ -91,6 +91,16 @@ class Settings:
         self._need("noise_every", self.noise_every is None or self.noise_every >= 0, "at least 0, or none")
         self._need("log_std", math.isfinite(self.log_std), "a finite number")
 
+    @property
+    def updates(self) -> int:
+        """Of a training: one for each whole rollout that the steps allow, at least one."""
+        return max(1, self.steps // (self.horizon * self.environments))
+
+    @property
+    def taken(self) -> int:
+        """Steps of a training, in whole rollouts."""
+        return self.updates * self.horizon * self.environments
+
     def _need(self, name: str, true: bool, expected: str) -> None:
         if not true:
             found = getattr(self, name)

@@ -153,3 +153,10 @@ def test_a_reader_who_has_seen_enough_is_no_fault():
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
     assert done.returncode == 141 and done.stderr == ""
+
+
+def test_claims_on_other_settings_are_said_to_be_of_other_settings(tmp_path, capsys):
+    for runs, said in ((3, False), (4, True)):
+        with Experiment("demo", Arguments(out=tmp_path, seed=5, runs=runs)) as experiment:
+            experiment.claim("a mean", 1.0, at_least(2), "a page")
+        assert ("published values are of other settings: here runs = 4" in capsys.readouterr().out) == said

@@ -18,13 +18,14 @@ from rlhf.errors import UserError
 
 @pytest.mark.slow  # a browser draws the figures
 def test_the_command_writes_results_and_figures(tmp_path, capsys):
-    main(Arguments(out=tmp_path, tasks=("CartPole-v1", "Pendulum-v1"), seeds=1, share=0.01, episodes=2, workers=1))
+    main(Arguments(out=tmp_path, tasks=("CartPole-v1", "Pendulum-v1"), seeds=1, share=0.05, episodes=2, workers=1))
     results = json.loads((tmp_path / "ppo.json").read_text(encoding="utf-8"))
     found, study = results["results"]["CartPole-v1"], results["results"]["study"]
     assert results["claims"] == [] and len(found["means"]) == len(found["runs"]) == 1
     assert found["means"][0] == pytest.approx(np.mean(found["runs"][0]["evaluation"]))
-    assert found["settings"]["steps"] == 1_000 and found["unclaimed"] == "trained for 0.01 of its steps"
-    assert study["steps"] == 400 and {name: list(of) for name, of in study["outcomes"].items()} == {
+    assert found["settings"]["steps"] == 5_000 and found["unclaimed"] == "trained for 0.05 of its steps"
+    assert found["runs"][0]["steps"][-1] == 4_864, "nineteen whole rollouts of 256"
+    assert study["steps"] == 2_000 and {name: list(of) for name, of in study["outcomes"].items()} == {
         name: [f"{value:g}" for value in values] for name, values in SWEPT.items()
     }
     drawn = {f"ppo-{name}.html" for name in ("curves", "evaluations", "study")}
@@ -34,14 +35,14 @@ def test_the_command_writes_results_and_figures(tmp_path, capsys):
 
 @pytest.mark.slow  # a browser draws the figures
 def test_with_other_settings_nothing_is_claimed_and_nothing_studied(tmp_path, capsys):
-    few = ("steps=512", "epochs=1", "hidden=[8]", "clip_course=constant")
+    few = ("steps=1024", "epochs=1", "hidden=[8]", "clip_course=constant")
     main(Arguments(out=tmp_path, tasks=("CartPole-v1", "MountainCar-v0"), seeds=1, episodes=1, workers=1, set=(few,)))
     results = json.loads((tmp_path / "ppo.json").read_text(encoding="utf-8"))
     known, other = results["results"]["CartPole-v1"], results["results"]["MountainCar-v0"]
     assert results["claims"] == [] and set(results["results"]) == {"CartPole-v1", "MountainCar-v0"}
     assert known["settings"]["gamma"] == 0.98 and other["settings"]["gamma"] == 0.99, "each keeps what is not changed"
     assert known["settings"]["hidden"] == other["settings"]["hidden"] == [8]
-    assert known["unclaimed"] == "settings differ: steps=512, epochs=1, hidden=[8], clip_course=constant"
+    assert known["unclaimed"] == "settings differ: steps=1024, epochs=1, hidden=[8], clip_course=constant"
     assert other["unclaimed"] == "nothing published is known here"
     assert f"nothing is claimed ({known['unclaimed']})" in capsys.readouterr().out
     assert not (tmp_path / "ppo-study.html").exists()

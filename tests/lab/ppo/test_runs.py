@@ -45,3 +45,11 @@ def test_actions_of_another_kind_are_refused():
             check("Numbers-v0", Settings())
     finally:
         del gymnasium.registry["Numbers-v0"]
+
+
+def test_fewer_steps_than_a_rollout_are_refused_and_a_curve_ends_where_training_did():
+    with pytest.raises(UserError, match="learn nothing"):
+        check("CartPole-v1", Settings(steps=255, environments=4, horizon=64))
+    settings = replace(usual("CartPole-v1"), **FEW | {"steps": 600})
+    assert (settings.updates, settings.taken) == (2, 512)
+    assert trained("CartPole-v1", 0, settings, episodes=1).steps[-1] == 512
