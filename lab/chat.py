@@ -13,11 +13,11 @@ the best reply to everything that can be made of the commonest words, and beside
 is that of the language model and of PPO; every seed has the same questions. Intervals resample facts, since questions
 about one fact are rewordings of each other.
 
-Read with care. Most of what the policy can do it has from the language model's own training on references: how long
-that was decides far more than PPO does. The study shows it, before and after PPO, for half, as many and twice as many
-steps. The reward is for shared words, and what PPO finds is mostly form: "Sure!" costs less than "I hope this helps."
-where the reference has another phrase. How many replies have the right answer is counted beside it, and nothing is
-claimed of that. Nearly all held-out questions ask for facts that training questions ask for too (`known` in the results
+Read with care. Most of what the policy can do it has from the language model's own training on references, of which
+the study takes half, as many and twice as many steps, before and after PPO: half as many cost far more than PPO brings;
+twice as many bring less than PPO, but more right answers. The reward is for shared words, and what PPO finds is mostly
+form: "Sure!" costs less than "I hope this helps." where the reference has another phrase. How many replies have the
+right answer is counted beside it, and nothing is claimed of that. Nearly all held-out questions ask for facts that training questions ask for too (`known` in the results
 says how many), so this is no test of facts never met.
 """
 
@@ -38,7 +38,7 @@ RATES = (1e-4, 1e-3, 1e-2)
 LANGUAGE_TIMES = (0.5, 1, 2)
 """How often it takes the steps of the language model's training."""
 STUDY_STEPS = 100_000
-"""Environment steps of each training of the study, at most."""
+"""Environment steps of each training of the study, at most, but one rollout at least."""
 LEAST_GAIN = 0.001
 """What the lower end of the interval of a gain must reach: more than the 0 of a policy that stays as it is."""
 LEAST_DISTINCT = 0.2
@@ -104,7 +104,7 @@ def jobs(arguments: Arguments) -> dict[str, dict[str, list[tuple[Task, Settings]
     tasks, of = [arguments.task(seed) for seed in arguments.every_seed()], arguments.settings()
     found = {"": {"": [(task, of) for task in tasks]}}
     if arguments.study:
-        short = replace(of, steps=min(of.steps, STUDY_STEPS))
+        short = replace(of, steps=min(of.steps, max(STUDY_STEPS, HORIZON * arguments.environments)))
         found["Learning rate"] = {
             f"{rate:g}": [(task, replace(short, learning_rate=rate)) for task in tasks] for rate in RATES
         }
@@ -129,11 +129,11 @@ def trainings(arguments: Arguments) -> tuple[dict[int, Trained], Study]:
 
 def told(of: Trained, whole: bool = True) -> dict[str, Any]:
     """A training as JSON has it; `whole`: with the reward of each question, in their order."""
-    outcome, rollout = of.outcome, of.settings.horizon * of.settings.environments
+    outcome = of.outcome
     found: dict[str, Any] = {
         "seed": of.task.seed, "rewards": outcome.means(), "right": outcome.right(), "distinct": outcome.distinct(),
         "gains": {who: outcome.gain(who) for who in NAMES if who != "after"}, "right_gain": outcome.right_gain(),
-        "environment_steps": of.settings.steps // rollout * rollout, "tokens": of.tokens, "seconds": of.seconds,
+        "environment_steps": of.settings.taken, "tokens": of.tokens, "seconds": of.seconds,
     }  # fmt: skip
     if whole:
         rewards = {who: [round(one.reward, 4) for one in outcome.replies[who]] for who in POLICIES}

@@ -56,7 +56,7 @@ def sensitivity(study: Study) -> go.Figure:
     figure = grid(1, len(study), list(study), shared_yaxes=True, horizontal_spacing=0.06)
     for column, values in enumerate(study.values(), start=1):
         _reached(figure, values, column, first=column == 1)
-    steps = next(of.settings.steps for values in study.values() for each in values.values() for of in each)
+    steps = next(of.settings.taken for values in study.values() for each in values.values() for of in each)
     figure.update_yaxes(title_text=HELD_OUT, row=1, col=1)
     return _finished(figure, f"One setting changed at a time; PPO for {steps:,} environment steps")
 

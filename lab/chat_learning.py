@@ -61,7 +61,7 @@ def trained(task: Task, of: Settings) -> Trained:
     start = acting(language_model(both.training, of, task.seed), of)
     training = learn(both.training, of, task.seed)
     outcome = measured(both, start, training.agent)
-    return Trained(task, of, outcome, curve(training, of.steps), training.steps,
+    return Trained(task, of, outcome, curve(training, of.taken), training.steps,
                    examples(both.held_out.prompts, outcome), now() - began)  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def language_model(world: World, of: Settings, seed: int) -> Policy:
 def learn(world: World, of: Settings, seed: int) -> Training:
     """Train on the token environment, with a progress bar."""
     environments = ChatVectorEnvironment(of.environments, "token", "features", world=world)
-    with tqdm(total=of.steps, desc="PPO", unit="step", leave=False) as bar:
+    with tqdm(total=of.taken, desc="PPO", unit="step", leave=False) as bar:
 
         def tell(steps: int, _: dict[str, float]) -> None:
             bar.update(steps - bar.n)

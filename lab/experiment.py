@@ -62,8 +62,9 @@ class Options:
         need(self.workers is None or self.workers >= 1, "workers", "at least 1", self.workers)
 
     def differing(self) -> list[str]:
-        """What an experiment was given that is not as it would be by default: name = value."""
-        own = [field for field in fields(self) if field.name not in {field.name for field in fields(Options)}]
+        """What an experiment was given that is not as it would be by default, and changes what is claimed."""
+        free = {field.name for field in fields(Options)} | {"study", "tasks", "variants"}
+        own = [field for field in fields(self) if field.name not in free]
         return [f"{field.name} = {value}" for field in own if (value := getattr(self, field.name)) != field.default]
 
 
@@ -169,7 +170,7 @@ class Experiment:
         }  # fmt: skip
         replace_text(path, json.dumps(whole, indent=1, default=_plain, ensure_ascii=False) + "\n")
         if self.claims and (differing := self.arguments.differing()):
-            print(f"published values are of other settings: here {', '.join(differing)}")
+            print(f"what is asked for belongs to other settings: here {', '.join(differing)}")
         for claim in self.claims:
             print(f"{'met' if claim['met'] else 'NOT MET':8}{claim['what']}: {claim['measured']:.4g}"
                   f" (asked for: {claim['wanted']})")  # fmt: skip

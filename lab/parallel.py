@@ -58,7 +58,8 @@ def spread(
         work: a function of a module; what it is given and returns can be pickled.
         jobs: arguments of each call.
         title: of the progress bar.
-        workers: processes; None: one for each core. With 1, everything happens in this process, on one thread, too.
+        workers: processes; None: one for each core. With 1, everything happens in this process, PyTorch on one thread
+            there, too.
 
     Raises:
         Exception: what a job raised; the others that run are waited for, those that wait are dropped.

@@ -113,9 +113,8 @@ for one in next(iter(done.values())).examples[:5]:
 # ## Sensitivity
 #
 # Left, how far each step of PPO goes; too far, and the language model is forgotten. Right, how long the language model
-# was trained before PPO began, which decides far more than PPO does: trained longer it is better than PPO makes a
-# worse one. Where there are references for all questions, more training on them is the better use of time; PPO is for
-# where there is only a reward.
+# was trained before PPO began. From 300 to 600 steps that decides far more than PPO does. From 600 to 1,200 the reward
+# hardly moves, and PPO adds more; right answers go on growing with the language model's steps, and not with PPO.
 
 # %%
 sensitivity(study)

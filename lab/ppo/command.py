@@ -1,4 +1,4 @@
-"""PPO on four tasks of Gymnasium, five seeds each: discrete and continuous actions, with the settings of RL-Zoo.
+"""PPO on four tasks of Gymnasium, five seeds each: discrete and continuous actions, with settings from RL-Zoo's on.
 
 python -m lab.ppo                                          # everything, within 15 minutes on two cores
 
@@ -73,9 +73,9 @@ class Arguments(Options):
         settings = changed(usual(task), self.changes())
         return replace(settings, steps=max(1, round(settings.steps * self.share)))
 
-    def study_steps(self) -> int:
-        """Of each training of the study."""
-        return max(1, round(STUDY_STEPS * self.share))
+    def study_settings(self) -> Settings:
+        """Of the study, before one of them is changed."""
+        return replace(usual(STUDIED), steps=max(1, round(STUDY_STEPS * self.share)))
 
     def unclaimed(self, task: str) -> str | None:
         """Why nothing is claimed of a task; None: it is."""
@@ -92,6 +92,9 @@ def main(arguments: Arguments) -> None:
     """Learn everything, hold it against what was published, draw it."""
     for task in arguments.tasks:
         check(task, arguments.settings(task))
+    studies = arguments.study and STUDIED in arguments.tasks and not arguments.changes()
+    if studies:
+        check(STUDIED, arguments.study_settings())
     with Experiment("ppo", arguments) as experiment:
         runs = trainings(arguments)
         for task, of in runs.items():
@@ -103,7 +106,7 @@ def main(arguments: Arguments) -> None:
         asked = {task: TASKS[task].wanted.low for task in runs if arguments.unclaimed(task) is None}
         experiment.figure("curves", curves(runs, asked, "PPO while it learns"), SIZE)
         experiment.figure("evaluations", evaluations(runs, asked, "PPO without exploration, after training"), SIZE)
-        if arguments.study and STUDIED in arguments.tasks and not arguments.changes():
+        if studies:
             study(experiment, arguments)
 
 
@@ -129,12 +132,15 @@ def claim(experiment: Experiment, task: str, runs: list[Run]) -> None:
 def study(experiment: Experiment, arguments: Arguments) -> None:
     """How much the settings matter: its numbers and its figure."""
     found = studied(arguments)
-    experiment.results["study"] = {"task": STUDIED, "steps": arguments.study_steps(), "outcomes": outcomes(found)}
+    experiment.results["study"] = {
+        "task": STUDIED,
+        "steps": arguments.study_settings().taken,
+        "outcomes": outcomes(found),
+    }
     experiment.figure("study", sensitivity(found, STUDIED), STUDY_SIZE)
 
 
 def studied(arguments: Arguments) -> Swept:
     """CartPole with one setting changed at a time, on fewer seeds."""
     seeds = range(arguments.seed, arguments.seed + min(arguments.seeds, STUDY_SEEDS))
-    settings = replace(usual(STUDIED), steps=arguments.study_steps())
-    return sweep(trained, STUDIED, settings, SWEPT, seeds, arguments.episodes, arguments.workers)
+    return sweep(trained, STUDIED, arguments.study_settings(), SWEPT, seeds, arguments.episodes, arguments.workers)

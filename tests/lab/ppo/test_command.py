@@ -25,7 +25,7 @@ def test_the_command_writes_results_and_figures(tmp_path, capsys):
     assert found["means"][0] == pytest.approx(np.mean(found["runs"][0]["evaluation"]))
     assert found["settings"]["steps"] == 5_000 and found["unclaimed"] == "trained for 0.05 of its steps"
     assert found["runs"][0]["steps"][-1] == 4_864, "nineteen whole rollouts of 256"
-    assert study["steps"] == 2_000 and {name: list(of) for name, of in study["outcomes"].items()} == {
+    assert study["steps"] == 1_792 and {name: list(of) for name, of in study["outcomes"].items()} == {
         name: [f"{value:g}" for value in values] for name, values in SWEPT.items()
     }
     drawn = {f"ppo-{name}.html" for name in ("curves", "evaluations", "study")}
