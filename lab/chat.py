@@ -17,8 +17,8 @@ Read with care. Most of what the policy can do it has from the language model's 
 the study takes half, as many and twice as many steps, before and after PPO: half as many cost far more than PPO brings;
 twice as many bring less than PPO, but more right answers. The reward is for shared words, and what PPO finds is mostly
 form: "Sure!" costs less than "I hope this helps." where the reference has another phrase. How many replies have the
-right answer is counted beside it, and nothing is claimed of that. Nearly all held-out questions ask for facts that training questions ask for too (`known` in the results
-says how many), so this is no test of facts never met.
+right answer is counted beside it, and nothing is claimed of that. Nearly all held-out questions ask for facts that
+training questions ask for too (`known` in the results says how many), so this is no test of facts never met.
 """
 
 from dataclasses import asdict, dataclass, replace
