@@ -111,7 +111,8 @@ class Server:
         server.channel_class = _Channel
         self._server = server
         self.slots = app.extensions["slots"]
-        self._stopping = threading.Event()
+        self._asked = threading.Lock()
+        self._stopping, self._woken = threading.Event(), threading.Event()
         self.host, self.port = settings.host, int(listener.getsockname()[1])
 
     @property
@@ -121,9 +122,10 @@ class Server:
 
     def stop(self) -> None:
         """Ask `run` to return; from any thread, and from a signal's handler."""
-        if not self._stopping.is_set():
+        if self._asked.acquire(blocking=False):  # whoever asks first
             self._stopping.set()
             self._server.pull_trigger()
+            self._woken.set()
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until Ctrl-C, SIGTERM or `stop`. `ready` is called once they would be heeded."""
@@ -131,6 +133,7 @@ class Server:
             ready()
             while not self._stopping.is_set():
                 self._turn()
+            self._woken.wait()  # the trigger must not be closed under whoever pulls it
         self._leave()
 
     def _turn(self, seconds: float = 1.0) -> None:

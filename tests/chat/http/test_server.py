@@ -217,3 +217,18 @@ def test_what_the_phase_refuses(tmp_path, words, problem):
         process = main("--output", str(tmp_path / "empty"), "--set", *(word.format(port=port) for word in words))
         _, stderr = process.communicate(timeout=PATIENCE * 2)
     assert process.returncode == 2 and problem in stderr and "Traceback" not in stderr
+
+
+def test_the_server_waits_for_whoever_wakes_it_to_stop(endless, monkeypatch):
+    """`stop` says so first and then wakes the server, which may have seen it by itself meanwhile, and be gone."""
+    server, woken = endless.server, []
+
+    def late() -> None:
+        time.sleep(1.5)  # longer than the server waits for anything to happen
+        woken.append(pull())
+
+    pull = server._server.pull_trigger
+    monkeypatch.setattr(server._server, "pull_trigger", late)
+    server.stop()
+    server.stop()  # once is enough
+    assert woken == [None]
