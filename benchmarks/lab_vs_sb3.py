@@ -52,6 +52,8 @@ RANGES = {"CartPole-v1": (23.2, 500.0), "Acrobot-v1": (-500.0, -73.5), "Pendulum
 
 @dataclass(frozen=True)
 class Arguments(Options):
+    beside = ("tasks", "note")
+
     tasks: tuple[str, ...] = tuple(TASKS)
     """Environments to learn."""
     rounds: int = 5

@@ -47,6 +47,8 @@ LEAST_DISTINCT = 0.2
 
 @dataclass(frozen=True)
 class Arguments(Options):
+    beside = ("study",)
+
     run: Path | None = None
     """Folder of a run whose language model reads the conversations; default: one for each seed is made and trained."""
     seeds: int = 3
@@ -55,11 +57,11 @@ class Arguments(Options):
     """Environment steps of each training, of all conversations together; those that only begin one anew included."""
     environments: int = 128
     """Conversations at a time."""
-    prompts: int = 3_000
+    prompts: int = Task.prompts
     """Questions to learn from."""
-    held_out: int = 400
+    held_out: int = Task.held_out
     """Other questions, to measure on."""
-    reply_tokens: int = 24
+    reply_tokens: int = Task.reply_tokens
     """Of a reply, at most."""
     entries: int | None = None
     """Vocabulary of the language models that are made; default: 512."""

@@ -44,6 +44,8 @@ SWEPT: dict[str, list[float]] = {
 
 @dataclass(frozen=True)
 class Arguments(Options):
+    beside = ("tasks", "variants", "study")
+
     tasks: tuple[str, ...] = ("CartPole-v1", "Acrobot-v1")
     """Environments of Gymnasium, with Discrete actions, all with the same settings. The first one is learned with every
     variant and is the study's, the others are learned with the first variant."""

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import plotly.graph_objects as go
 import tyro
@@ -56,6 +56,8 @@ class Options:
     """Project of Weights & Biases to log to (pip install wandb). Default: none."""
     debug: bool = False
     """Show where an error came from."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Names of an experiment's own arguments that change nothing of what is claimed."""
 
     def __post_init__(self) -> None:
         need(self.seed >= 0, "seed", "at least 0", self.seed)
@@ -63,7 +65,7 @@ class Options:
 
     def differing(self) -> list[str]:
         """What an experiment was given that is not as it would be by default, and changes what is claimed."""
-        free = {field.name for field in fields(Options)} | {"study", "tasks", "variants"}
+        free = {field.name for field in fields(Options)} | set(self.beside)
         own = [field for field in fields(self) if field.name not in free]
         return [f"{field.name} = {value}" for field in own if (value := getattr(self, field.name)) != field.default]
 

@@ -41,6 +41,8 @@ SWEPT: dict[str, list[float]] = {
 
 @dataclass(frozen=True)
 class Arguments(Options):
+    beside = ("tasks", "study")
+
     tasks: tuple[str, ...] = tuple(TASKS)
     """Environments of Gymnasium to learn. Where there is nothing published to claim, the default settings are used."""
     seeds: int = SEEDS

@@ -16,6 +16,8 @@ from rlhf.errors import UserError
 
 @dataclass(frozen=True)
 class Arguments(Options):
+    beside = ("study",)
+
     runs: int = 3
     """Independent runs."""
     study: bool = True
